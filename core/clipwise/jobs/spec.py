@@ -1,0 +1,234 @@
+"""What a user submits: `JobSpec`, the JSON of DESIGN section 6, with every default written down.
+
+Unknown fields are errors, numbers are strict and finite. `problems_of` turns pydantic's errors into
+JSON pointers without the tags of unions.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from clipwise import architectures, plugins
+from clipwise.errors import InvalidSpec, Problem
+from clipwise.optim import modules as optimizer_modules
+from clipwise.optim import regularizers
+
+ListFromJson = Strict(False)
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Tag = Annotated[str, Field(max_length=200)]
+
+
+class Part(BaseModel):
+    """Base of the specification's parts: frozen, strict, finite, no unknown field."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _plugin(kinds: Mapping[str, type[Any]], what: str) -> Any:
+    """Return the annotation of a field that holds one plug-in of `kinds`."""
+
+    def validate(value: Any) -> Any:
+        if type(value) in kinds.values():
+            return value
+        try:
+            return plugins.construct(kinds, value, what=what)
+        except InvalidSpec as error:
+            raise _as_validation_error(error, value) from error
+
+    schema = {
+        "type": "object",
+        "title": what,
+        "properties": {"kind": {"type": "string", "examples": sorted(kinds)}},
+        "required": ["kind"],
+        "additionalProperties": True,
+    }
+    return Annotated[
+        Any, PlainValidator(validate), PlainSerializer(plugins.as_json), WithJsonSchema(schema)
+    ]
+
+
+def _as_validation_error(error: InvalidSpec, value: Any) -> ValidationError:
+    # A ValidationError raised inside a validator keeps its own location below the field's.
+    return ValidationError.from_exception_data(
+        "plugin",
+        [
+            {
+                "type": "value_error",
+                "loc": tuple(part for part in problem.pointer.split("/") if part),
+                "input": value,
+                "ctx": {"error": ValueError(problem.detail)},
+            }
+            for problem in error.problems
+        ],
+    )
+
+
+OptimizerModule = _plugin(optimizer_modules.MODULES, "optimizer module")
+Regularizer = _plugin(regularizers.REGULARIZERS, "regularizer")
+
+
+class Training(Part):
+    """How long and how: `steps`, or `epochs` in its place."""
+
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=10_000_000)] = 128
+    microbatch_size: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    precision: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either 'steps' or 'epochs', not both and not neither")
+        return self
+
+
+class OptimizerSpec(Part):
+    """Learning rate, decay, regularizers and the chain of plug-ins, applied in order."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    regularizers: Annotated[tuple[Regularizer, ...], ListFromJson, Field(max_length=16)] = ()
+    modules: Annotated[tuple[OptimizerModule, ...], ListFromJson, Field(max_length=16)] = ()
+
+
+class ConstantSchedule(Part):
+    """The bound stays what it is."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Clipping(Part):
+    """Every sample's gradient is scaled to a joint L2 norm of at most `max_norm`."""
+
+    kind: Literal["flat"] = "flat"
+    max_norm: Annotated[float, Field(gt=0, le=1e12)]
+    schedule: ConstantSchedule = ConstantSchedule()
+
+
+class Privacy(Part):
+    """Differential privacy: `target_epsilon`, or `noise_multiplier` in its place."""
+
+    target_epsilon: Annotated[float, Field(gt=0, le=1000)] | None = None
+    noise_multiplier: Annotated[float, Field(ge=0.1, le=10_000)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _one_strength(self) -> Self:
+        if (self.target_epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give either 'target_epsilon' or 'noise_multiplier', not both and not neither")
+        return self
+
+
+class Evaluation(Part):
+    """`fraction` of the rows is held out and evaluated every so many steps, and at the end."""
+
+    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+
+
+class Resources(Part):
+    """Where the job runs."""
+
+    queue: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "cpu"
+    gpus: Annotated[int, Field(ge=0, le=0)] = 0
+
+
+class Limits(Part):
+    """When the service gives up on the job."""
+
+    max_runtime_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
+
+
+class JobSpec(Part):
+    """A training job, as it is submitted."""
+
+    name: Name | None = None
+    dataset: Name
+    model: Annotated[
+        dict[str, Any],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "properties": {"kind": {"type": "string", "examples": sorted(architectures.ARCHITECTURES)}},
+                "required": ["kind"],
+                "additionalProperties": True,
+            }
+        ),
+    ]
+    training: Training
+    optimizer: OptimizerSpec = OptimizerSpec()
+    clipping: Clipping | None = None
+    privacy: Privacy | None = None
+    evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
+    limits: Limits = Limits()
+    tags: Annotated[dict[Tag, Tag], Field(max_length=32)] = {}
+
+    @field_validator("model")
+    @classmethod
+    def _model(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Check a kind that is installed here and fill its defaults in; leave another to the workers."""
+        kind = config.get("kind")
+        known = architectures.kinds()
+        if isinstance(kind, str) and kind not in known:
+            return config
+        try:
+            return plugins.as_json(plugins.construct(known, config, what="model"))
+        except InvalidSpec as error:
+            raise _as_validation_error(error, config) from error
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.privacy is not None and self.clipping is None:
+            raise ValueError("'privacy' needs 'clipping': add {\"max_norm\": 1.0} or set 'privacy' to null")
+        if self.privacy is not None:
+            noisy = [m.kind for m in self.optimizer.modules if m.kind in optimizer_modules.NOISE_KINDS]
+            if noisy:
+                raise ValueError(
+                    f"under 'privacy' noise comes from the mechanism alone; remove {', '.join(noisy)} "
+                    "from optimizer.modules"
+                )
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the specification as JSON, every default filled in."""
+        return self.model_dump(mode="json")
+
+
+def parse(document: Any) -> JobSpec:
+    """Read a job's specification.
+
+    Raises:
+        InvalidSpec: with one `Problem` per wrong field.
+    """
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        problems = problems_of(error)
+        raise InvalidSpec("; ".join(f"{p.pointer or '/'}: {p.detail}" for p in problems[:3]), problems) from error
+
+
+def problems_of(error: ValidationError) -> tuple[Problem, ...]:
+    """Turn pydantic's errors into problems with JSON pointers (RFC 6901)."""
+    return tuple(
+        Problem(
+            pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]),
+            detail=item["msg"].removeprefix("Value error, "),
+            code=item["type"],
+        )
+        for item in error.errors(include_url=False)
+    )
