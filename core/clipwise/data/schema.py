@@ -112,13 +112,17 @@ class DatasetSchema(Strictly):
         if self.task == "regression" and self.target_bounds is None:
             raise ValueError("a regression needs 'target_bounds': [lowest, highest] value of the target")
         bounded: list[tuple[str, tuple[float, float]]] = [
-            (feature.name, feature.bounds) for feature in self.features if not isinstance(feature, CategoryFeature)
+            (feature.name, feature.bounds)
+            for feature in self.features
+            if not isinstance(feature, CategoryFeature)
         ]
         if self.target_bounds is not None:
             bounded.append((self.target, self.target_bounds))
         for name, (low, high) in bounded:
             if not low < high:
-                raise ValueError(f"bounds of '{name}' are [{low}, {high}]; the first must be below the second")
+                raise ValueError(
+                    f"bounds of '{name}' are [{low}, {high}]; the first must be below the second"
+                )
         for feature in self.features:
             if isinstance(feature, ImageFeature | ArrayFeature) and min(feature.shape) < 1:
                 raise ValueError(f"shape of '{feature.name}' is {list(feature.shape)}; every side at least 1")

@@ -5,7 +5,7 @@ JSON pointers without the tags of unions.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -54,9 +54,7 @@ def _plugin(kinds: Mapping[str, type[Any]], what: str) -> Any:
         "required": ["kind"],
         "additionalProperties": True,
     }
-    return Annotated[
-        Any, PlainValidator(validate), PlainSerializer(plugins.as_json), WithJsonSchema(schema)
-    ]
+    return Annotated[Any, PlainValidator(validate), PlainSerializer(plugins.as_json), WithJsonSchema(schema)]
 
 
 def _as_validation_error(error: InvalidSpec, value: Any) -> ValidationError:
@@ -75,8 +73,12 @@ def _as_validation_error(error: InvalidSpec, value: Any) -> ValidationError:
     )
 
 
-OptimizerModule = _plugin(optimizer_modules.MODULES, "optimizer module")
-Regularizer = _plugin(regularizers.REGULARIZERS, "regularizer")
+if TYPE_CHECKING:
+    OptimizerModule = Any
+    Regularizer = Any
+else:
+    OptimizerModule = _plugin(optimizer_modules.MODULES, "optimizer module")
+    Regularizer = _plugin(regularizers.REGULARIZERS, "regularizer")
 
 
 class Training(Part):
@@ -219,7 +221,9 @@ def parse(document: Any) -> JobSpec:
         return JobSpec.model_validate(document)
     except ValidationError as error:
         problems = problems_of(error)
-        raise InvalidSpec("; ".join(f"{p.pointer or '/'}: {p.detail}" for p in problems[:3]), problems) from error
+        raise InvalidSpec(
+            "; ".join(f"{p.pointer or '/'}: {p.detail}" for p in problems[:3]), problems
+        ) from error
 
 
 def problems_of(error: ValidationError) -> tuple[Problem, ...]:

@@ -1,0 +1,1 @@
+"""Models: what the engine differentiates and the optimizer updates."""

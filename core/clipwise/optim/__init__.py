@@ -1,0 +1,1 @@
+"""The optimizer: a learning rate and a chain of plug-ins."""

@@ -1,0 +1,1 @@
+"""The privacy mechanism: sampling, noise, accounting, statement."""

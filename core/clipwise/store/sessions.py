@@ -1,0 +1,57 @@
+"""Engines and sessions: one synchronous path for SQLite and PostgreSQL.
+
+Nobody commits but the scope: `with transaction(engine) as session:` commits at its end, or rolls back.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+BUSY_TIMEOUT_SECONDS = 30
+
+
+def connect(url: str) -> Engine:
+    """Return an engine for `url`, with what each database needs to be safe under several writers."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, pool_size=16)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+    return create_engine(parsed, pool_pre_ping=True, pool_size=16, max_overflow=16, pool_timeout=10)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """Open a session whose work is committed at the end of the block, or rolled back by an exception."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver must not open transactions by itself: a deferred BEGIN that reads and then writes
+    # fails under load, where BEGIN IMMEDIATE waits its turn.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediate(connection: Any) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Open a session that only reads: on SQLite it never waits for a writer."""
+    with (
+        Session(engine.execution_options(read_only=True), expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        yield session

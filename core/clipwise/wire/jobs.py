@@ -1,0 +1,140 @@
+"""Jobs, their plan, events, metrics, logs and artifacts on the wire."""
+
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from clipwise.jobs.spec import JobSpec
+from clipwise.jobs.states import JobStatus, ReasonCode
+from clipwise.wire.listing import UtcTime, WireObject
+
+
+class StatusReason(WireObject):
+    """Why a job has its status."""
+
+    code: ReasonCode
+    message: str
+
+
+class Progress(WireObject):
+    """How far an attempt is."""
+
+    step: int
+    steps: int
+    eta_seconds: float | None = None
+    samples_per_second: float | None = None
+
+
+class Plan(WireObject):
+    """What a specification comes to, before anything runs."""
+
+    object: Literal["plan"] = "plan"
+    steps: int
+    training_size: int
+    sampling_rate: float
+    expected_batch_size: float
+    noise_multiplier: float | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+    parameters: int | None = None
+    memory_bytes: int | None = None
+    budget: dict[str, JsonValue] | None = None
+    warnings: list[str] = []
+
+
+class JobPrivacy(WireObject):
+    """What has been spent so far; the target is in the specification."""
+
+    epsilon: float
+    delta: float
+
+
+class JobResult(WireObject):
+    """The final numbers of a finished job; exact ones are shown to owners only."""
+
+    metrics: dict[str, float]
+    released: bool
+
+
+class Job(WireObject):
+    """A training job."""
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None
+    status: JobStatus
+    phase: str | None
+    status_reason: StatusReason | None
+    progress: Progress | None
+    plan: Plan | None
+    privacy: JobPrivacy | None
+    result: JobResult | None
+    spec: JobSpec
+    dataset_id: str
+    attempt: int
+    tags: dict[str, str]
+    created_at: UtcTime
+    started_at: UtcTime | None
+    finished_at: UtcTime | None
+
+
+class Event(WireObject):
+    """Something that happened to a job; `id` counts up from 1 within the job."""
+
+    id: int
+    object: Literal["event"] = "event"
+    type: str
+    level: Literal["debug", "info", "warning", "error"]
+    message: str
+    data: dict[str, JsonValue]
+    attempt: int | None
+    created_at: UtcTime
+
+
+class MetricSeries(WireObject):
+    """One metric over steps; `released` says whether the guarantee covers it."""
+
+    step: list[int]
+    value: list[float | None]
+    released: bool
+
+
+class LogLine(WireObject):
+    """One line of a runner's output."""
+
+    id: int
+    object: Literal["log_line"] = "log_line"
+    stream: Literal["stdout", "stderr"]
+    line: str
+    attempt: int
+    created_at: UtcTime
+
+
+class Artifact(WireObject):
+    """A file that a job left."""
+
+    name: str
+    object: Literal["artifact"] = "artifact"
+    size: int
+    sha256: str
+    created_at: UtcTime
+
+
+class Deleted(WireObject):
+    """The answer to a deletion."""
+
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class KindDescription(WireObject):
+    """A kind of the catalogue with the JSON schema of its configuration."""
+
+    kind: str
+    object: Literal["kind"] = "kind"
+    title: str
+    description: str
+    tasks: list[str]
+    json_schema: dict[str, Any]
+    workers: int
