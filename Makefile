@@ -1,0 +1,78 @@
+# The commands of the README. Each does all the set-up that it needs.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NPM := $(BIN)/python frontend/npm.py --silent
+DASHBOARD := api/clipwise_api/dashboard/index.html
+FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+PYTEST := $(BIN)/python -m pytest
+
+export CLIPWISE_DATA_DIR ?= $(CURDIR)/.clipwise
+
+.PHONY: help demo up test check format client migration bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(BIN)/.service $(DASHBOARD) ## train a private model on the bundled digits, and look at it
+	@$(BIN)/clipwise demo
+
+up: $(BIN)/.service $(DASHBOARD) ## serve: api, dashboard and one worker, on SQLite
+	@$(BIN)/clipwise up
+
+test: $(BIN)/.dev $(DASHBOARD) ## all tests, against real servers
+	@$(NPM) run test
+	@$(PYTEST) $(ARGS)
+
+check: $(BIN)/.dev frontend/node_modules/.installed ## ruff, mypy, import contracts, ESLint, tsc, client drift
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m clipwise_api.openapi | diff -u frontend/openapi.json - \
+		|| { echo "frontend/openapi.json is behind the api: run make client"; exit 1; }
+	@$(NPM) run client:check
+	@$(NPM) run lint
+	@$(NPM) run typecheck
+
+format: $(BIN)/.dev ## rewrite the code in the house's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+client: $(BIN)/.dev frontend/node_modules/.installed ## write openapi.json and the dashboard's client anew
+	@$(BIN)/python -m clipwise_api.openapi > frontend/openapi.json
+	@$(NPM) run client
+
+clean: ## remove what make built; the data folder stays
+	rm -rf $(VENV) frontend/node_modules api/clipwise_api/dashboard
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Clipwise needs Python 3.11 or newer on PATH"; exit 1; }
+	@echo "Creating $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+
+$(BIN)/.service: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing Clipwise ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[api,worker]'
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.service
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --constraint constraints.txt --group dev
+	@touch $@
+
+frontend/node_modules/.installed: $(BIN)/python frontend/package.json frontend/package-lock.json
+	@echo "Installing the dashboard's packages ..."
+	@$(NPM) ci --no-audit --no-fund
+	@touch $@
+
+$(DASHBOARD): frontend/node_modules/.installed $(FRONTEND)
+	@echo "Building the dashboard ..."
+	@$(NPM) run build
+	@touch $@
