@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8470
     """Port that the api listens on; 0 takes a free one."""
     database_url: str | None = None
-    """SQLAlchemy URL with its driver, such as `postgresql+psycopg://...`; SQLite in the data folder without."""
+    """SQLAlchemy URL with its driver: `postgresql+psycopg://...`; without, SQLite in the data folder."""
     broker_url: str | None = None
     """Celery broker, such as `redis://...`; files in the data folder without."""
     artifacts_url: str | None = None

@@ -75,7 +75,7 @@ def test_the_celery_process_of_a_worker_loads_no_framework() -> None:
 
 
 def test_the_root_package_imports_nothing() -> None:
-    script = "import sys; before = set(sys.modules); import clipwise; print(sorted(set(sys.modules) - before))"
+    script = "import sys; before = {*sys.modules}; import clipwise; print(sorted({*sys.modules} - before))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['clipwise']"
 
