@@ -1,6 +1,8 @@
 """Workers, queues and access on the wire."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
 
 from clipwise.wire.listing import UtcTime, WireObject
 
@@ -44,6 +46,30 @@ class ApiKey(WireObject):
     secret: str | None = None
     created_at: UtcTime
     last_used_at: UtcTime | None
+
+
+class NewApiKey(WireObject):
+    """What creates a key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    role: Role
+
+
+class SignIn(WireObject):
+    """What signs a browser in: the token of a sign-in link, or a key that was pasted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    token: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    api_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if (self.token is None) == (self.api_key is None):
+            raise ValueError("give either 'token' or 'api_key', not both and not neither")
+        return self
 
 
 class Session(WireObject):

@@ -42,6 +42,14 @@ class Plan(WireObject):
     warnings: list[str] = []
 
 
+class PendingPlan(WireObject):
+    """The answer while a plan is still being computed (202): ask again after `retry_after` seconds."""
+
+    object: Literal["pending_plan"] = "pending_plan"
+    detail: str
+    retry_after: int
+
+
 class JobPrivacy(WireObject):
     """What has been spent so far; the target is in the specification."""
 
@@ -57,7 +65,7 @@ class JobResult(WireObject):
 
 
 class Job(WireObject):
-    """A training job."""
+    """A training job; `allowed` lists the verbs that its status allows."""
 
     id: str
     object: Literal["job"] = "job"
@@ -73,6 +81,7 @@ class Job(WireObject):
     dataset_id: str
     attempt: int
     tags: dict[str, str]
+    allowed: list[str] = []
     created_at: UtcTime
     started_at: UtcTime | None
     finished_at: UtcTime | None
@@ -89,6 +98,16 @@ class Event(WireObject):
     data: dict[str, JsonValue]
     attempt: int | None
     created_at: UtcTime
+
+
+class JobProgressed(WireObject):
+    """Where a job is; sent by the event stream as `event: progress`, without an id, when it changes."""
+
+    object: Literal["job_progress"] = "job_progress"
+    status: JobStatus
+    phase: str | None
+    progress: Progress | None
+    privacy: JobPrivacy | None
 
 
 class MetricSeries(WireObject):

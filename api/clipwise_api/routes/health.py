@@ -1,0 +1,25 @@
+"""Whether the process lives, and whether it can do its work. No key is needed, no detail is shown."""
+
+from fastapi import APIRouter, Response
+
+from clipwise.wire.fleet import Health
+from clipwise_api import readiness
+from clipwise_api.documents import problems
+from clipwise_api.services import Services
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", responses=problems())
+async def healthz() -> Health:
+    """Answer as long as the process lives."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Health, "description": "Something is away."}, **problems()})
+def readyz(services: Services, response: Response) -> Health:
+    """Check database, revision, broker and artifact store."""
+    health = readiness.check(services)
+    if health.status != "ok":
+        response.status_code = 503
+    return health
