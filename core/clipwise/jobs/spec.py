@@ -58,17 +58,25 @@ def _plugin(kinds: Mapping[str, type[Any]], what: str) -> Any:
 
 
 def _as_validation_error(error: InvalidSpec, value: Any) -> ValidationError:
-    # A ValidationError raised inside a validator keeps its own location below the field's.
-    return ValidationError.from_exception_data(
-        "plugin",
-        [
-            {
-                "type": "value_error",
-                "loc": tuple(part for part in problem.pointer.split("/") if part),
-                "input": value,
-                "ctx": {"error": ValueError(problem.detail)},
-            }
+    return _refusal(
+        *(
+            (tuple(part for part in problem.pointer.split("/") if part), problem.detail)
             for problem in error.problems
+        ),
+        value=value,
+    )
+
+
+def _refusal(*wrong: tuple[tuple[str | int, ...], str], value: Any = None) -> ValidationError:
+    """Return the error that names each `(location, message)`, for a validator to raise.
+
+    A ValidationError that is raised inside a validator keeps its own location below the field's.
+    """
+    return ValidationError.from_exception_data(
+        "specification",
+        [
+            {"type": "value_error", "loc": location, "input": value, "ctx": {"error": ValueError(message)}}
+            for location, message in wrong
         ],
     )
 
@@ -94,7 +102,7 @@ class Training(Part):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either 'steps' or 'epochs', not both and not neither")
+            raise _refusal((("steps",), "give either 'steps' or 'epochs', not both and not neither"))
         return self
 
 
@@ -131,7 +139,8 @@ class Privacy(Part):
     @model_validator(mode="after")
     def _one_strength(self) -> Self:
         if (self.target_epsilon is None) == (self.noise_multiplier is None):
-            raise ValueError("give either 'target_epsilon' or 'noise_multiplier', not both and not neither")
+            message = "give either 'target_epsilon' or 'noise_multiplier', not both and not neither"
+            raise _refusal((("target_epsilon",), message))
         return self
 
 
@@ -196,14 +205,12 @@ class JobSpec(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.privacy is not None and self.clipping is None:
-            raise ValueError("'privacy' needs 'clipping': add {\"max_norm\": 1.0} or set 'privacy' to null")
-        if self.privacy is not None:
-            noisy = [m.kind for m in self.optimizer.modules if m.kind in optimizer_modules.NOISE_KINDS]
-            if noisy:
-                raise ValueError(
-                    f"under 'privacy' noise comes from the mechanism alone; remove {', '.join(noisy)} "
-                    "from optimizer.modules"
-                )
+            message = "'privacy' needs 'clipping': add {\"max_norm\": 1.0}, or set 'privacy' to null"
+            raise _refusal((("clipping",), message))
+        noisy = [i for i, m in enumerate(self.optimizer.modules) if m.kind in optimizer_modules.NOISE_KINDS]
+        if self.privacy is not None and noisy:
+            message = "under 'privacy' noise comes from the mechanism alone; remove this module"
+            raise _refusal(*((("optimizer", "modules", i, "kind"), message) for i in noisy))
         return self
 
     def as_json(self) -> dict[str, Any]:
