@@ -6,9 +6,10 @@ Nobody commits but the scope: `with transaction(engine) as session:` commits at 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
@@ -55,3 +56,11 @@ def reading(engine: Engine) -> Iterator[Session]:
         session.begin(),
     ):
         yield session
+
+
+def database_time(session: Session) -> datetime:
+    """Return the time on the database's clock, which hosts with clocks of their own agree on."""
+    if session.get_bind().dialect.name == "postgresql":
+        now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
+    return datetime.now(UTC)

@@ -1,0 +1,109 @@
+"""Worker processes: who is there, what they can run, and when they were last heard of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from clipwise.store.sessions import database_time
+from clipwise.store.tables import WorkerRow
+
+ALIVE_SECONDS = 30.0
+"""A worker that was not heard of for longer is not counted on; three missed heartbeats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerInfo:
+    """What a worker says about itself; `kinds` maps each kind of model that it has to its JSON schema."""
+
+    id: str
+    host: str
+    pid: int
+    queues: Sequence[str]
+    slots: int
+    kinds: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveKind:
+    """A kind of model that live workers have."""
+
+    json_schema: Mapping[str, Any]
+    workers: int
+
+
+def register(session: Session, worker: WorkerInfo) -> None:
+    """Write a worker that has just started."""
+    now = database_time(session)
+    session.add(
+        WorkerRow(
+            id=worker.id,
+            host=worker.host,
+            pid=worker.pid,
+            queues=list(worker.queues),
+            slots=worker.slots,
+            kinds={kind: dict(schema) for kind, schema in worker.kinds.items()},
+            versions=dict(worker.versions),
+            started_at=now,
+            heartbeat_at=now,
+        )
+    )
+    session.flush()
+
+
+def heartbeat(session: Session, worker_id: str) -> bool:
+    """Note that a worker is alive; False when nobody knows it (any more): it has to register again."""
+    found = session.execute(
+        update(WorkerRow)
+        .where(WorkerRow.id == worker_id)
+        .values(heartbeat_at=database_time(session), stopped_at=None)
+        .returning(WorkerRow.id)
+    )
+    return found.scalar_one_or_none() is not None
+
+
+def stop(session: Session, worker_id: str) -> None:
+    """Note that a worker has stopped."""
+    session.execute(
+        update(WorkerRow)
+        .where(WorkerRow.id == worker_id, WorkerRow.stopped_at.is_(None))
+        .values(stopped_at=database_time(session))
+    )
+
+
+def alive(session: Session, within_seconds: float = ALIVE_SECONDS) -> list[WorkerRow]:
+    """Return the workers that were heard of within so many seconds, oldest first."""
+    since = database_time(session) - timedelta(seconds=within_seconds)
+    return list(
+        session.scalars(
+            select(WorkerRow)
+            .where(WorkerRow.stopped_at.is_(None), WorkerRow.heartbeat_at >= since)
+            .order_by(WorkerRow.started_at, WorkerRow.id)
+        )
+    )
+
+
+def silent(session: Session, host: str, for_seconds: float) -> list[WorkerRow]:
+    """Return the workers of `host` that did not say that they stop, and were not heard of for so long."""
+    since = database_time(session) - timedelta(seconds=for_seconds)
+    return list(
+        session.scalars(
+            select(WorkerRow).where(
+                WorkerRow.host == host, WorkerRow.stopped_at.is_(None), WorkerRow.heartbeat_at < since
+            )
+        )
+    )
+
+
+def kinds_of_live_workers(session: Session, within_seconds: float = ALIVE_SECONDS) -> dict[str, LiveKind]:
+    """Return every kind of model that a live worker has, with its JSON schema (the newest worker's)."""
+    kinds: dict[str, LiveKind] = {}
+    for worker in alive(session, within_seconds):
+        for kind, schema in worker.kinds.items():
+            before = kinds[kind].workers if kind in kinds else 0
+            kinds[kind] = LiveKind(json_schema=schema, workers=before + 1)
+    return kinds
