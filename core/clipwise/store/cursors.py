@@ -1,0 +1,79 @@
+"""Cursors of lists: opaque, and stable while rows are added or removed (they name the last row seen)."""
+
+import base64
+import binascii
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, or_
+
+from clipwise.errors import InvalidInput, Problem
+
+Position = tuple[str, str]
+"""The sort value and the id of the last row of a page."""
+
+
+def encode(order: str, value: datetime | str, row_id: str) -> str:
+    """Return the cursor that continues after this row, under this order."""
+    plain = value.isoformat() if isinstance(value, datetime) else value
+    return base64.urlsafe_b64encode(json.dumps([order, plain, row_id]).encode()).decode().rstrip("=")
+
+
+def decode(order: str, cursor: str) -> Position:
+    """Read a cursor that was made under the same order.
+
+    Raises:
+        InvalidInput: if it is not one of ours.
+    """
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        found = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        made_for, value, row_id = (str(part) for part in found)
+    except (ValueError, TypeError, UnicodeError, binascii.Error, RecursionError):
+        raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came") from None
+    if made_for != order:
+        raise _invalid(f"it belongs to the order '{made_for}', not '{order}'; start the list again")
+    if any("\x00" in part or not part.isprintable() for part in (value, row_id)):
+        raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came")
+    return value, row_id
+
+
+def decode_time(order: str, cursor: str) -> tuple[datetime, str]:
+    """Read a cursor of a list in the order of creation.
+
+    Raises:
+        InvalidInput: if it is not one of ours.
+    """
+    value, row_id = decode(order, cursor)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came")
+    return moment, row_id
+
+
+def seek(
+    query: Select[Any],
+    column: ColumnElement[Any],
+    identity: ColumnElement[str],
+    *,
+    descending: bool,
+    after: tuple[object, str] | None,
+) -> Select[Any]:
+    """Order `query` by a column, then by id, and start behind `after`."""
+    if after is not None:
+        value, row_id = after
+        beyond = column < value if descending else column > value
+        further = identity < row_id if descending else identity > row_id
+        query = query.where(or_(beyond, and_(column == value, further)))
+    if descending:
+        return query.order_by(column.desc(), identity.desc())
+    return query.order_by(column.asc(), identity.asc())
+
+
+def _invalid(detail: str) -> InvalidInput:
+    message = f"'after' cannot be used: {detail}"
+    return InvalidInput(message, (Problem(pointer="/query/after", detail=detail, code="invalid_cursor"),))

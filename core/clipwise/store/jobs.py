@@ -1,0 +1,167 @@
+"""Jobs: submit, find, list."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import Session
+
+from clipwise.errors import NotFound
+from clipwise.jobs.spec import JobSpec
+from clipwise.jobs.states import JobStatus
+from clipwise.store import cursors, outbox
+from clipwise.store.events import append_event
+from clipwise.store.tables import DatasetRow, JobRow, JobTagRow, PopulationRow
+
+Sort = Literal["-created_at", "created_at", "name", "-name"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """A job with what decides who may see what of it.
+
+    Attributes:
+        job: the row.
+        private: whether the rows that it trains on are of a private population.
+    """
+
+    job: JobRow
+    private: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list has; every condition must hold."""
+
+    statuses: Sequence[JobStatus] = ()
+    dataset: str | None = None
+    model_kind: str | None = None
+    tags: Sequence[tuple[str, str]] = ()
+    search: str | None = None
+
+
+def add(
+    session: Session, job_id: str, spec: JobSpec, dataset: DatasetRow, plan: Mapping[str, Any] | None, by: str
+) -> JobRow:
+    """Write a job with its tags and its first event; with a plan it is queued, else it waits for one."""
+    status = JobStatus.VALIDATING if plan is None else JobStatus.QUEUED
+    row = JobRow(
+        id=job_id,
+        name=spec.name,
+        status=status,
+        spec=spec.as_json(),
+        plan=dict(plan) if plan is not None else None,
+        dataset_id=dataset.id,
+        model_kind=str(spec.model["kind"]),
+        queue=spec.resources.queue,
+        steps=plan["steps"] if plan is not None else spec.training.steps,
+        delta=spec.privacy.delta if spec.privacy else None,
+        created_by=by,
+        created_at=datetime.now(UTC),
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(JobTagRow(job_id=job_id, key=key, value=value) for key, value in spec.tags.items())
+    append_event(session, job_id, "submitted", "info", "The job was submitted.", {"status": status})
+    if plan is not None:
+        append_event(session, job_id, "queued", "info", f"The job waits in queue '{row.queue}'.")
+        outbox.add(session, row.queue, job_id)
+    return row
+
+
+def get(session: Session, job_id: str, *, lock: bool = False) -> JobRecord:
+    """Return a job.
+
+    Args:
+        session: an open session.
+        job_id: its id.
+        lock: keep other writers from it until the transaction ends.
+
+    Raises:
+        NotFound: if there is none with this id.
+    """
+    query = _with_visibility().where(JobRow.id == job_id)
+    if lock:
+        query = query.with_for_update(of=JobRow)
+    found = session.execute(query).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no job '{job_id}'")
+    return JobRecord(job=found[0], private=found[1] == "private")
+
+
+def page(
+    session: Session, wanted: JobFilter, *, sort: Sort, limit: int, after: str | None
+) -> tuple[list[JobRecord], str | None]:
+    """Return one page of jobs, and the cursor of the next one if there is more."""
+    query = _with_visibility()
+    if wanted.statuses:
+        query = query.where(JobRow.status.in_(wanted.statuses))
+    if wanted.dataset is not None:
+        query = query.where(or_(DatasetRow.id == wanted.dataset, DatasetRow.name == wanted.dataset))
+    if wanted.model_kind is not None:
+        query = query.where(JobRow.model_kind == wanted.model_kind)
+    if wanted.search:
+        query = query.where(JobRow.name.icontains(wanted.search, autoescape=True))
+    for key, value in wanted.tags:
+        query = query.where(
+            select(JobTagRow.job_id)
+            .where(JobTagRow.job_id == JobRow.id, JobTagRow.key == key, JobTagRow.value == value)
+            .exists()
+        )
+    by_name = sort.endswith("name")
+    column: ColumnElement[Any] = func.coalesce(JobRow.name, "") if by_name else JobRow.__table__.c.created_at
+    position: tuple[object, str] | None = None
+    if after is not None:
+        position = cursors.decode(sort, after) if by_name else cursors.decode_time(sort, after)
+    ordered = cursors.seek(
+        query, column, JobRow.__table__.c.id, descending=sort.startswith("-"), after=position
+    )
+    rows = session.execute(ordered.limit(limit + 1)).all()
+    records = [JobRecord(job=row[0], private=row[1] == "private") for row in rows[:limit]]
+    if len(rows) <= limit:
+        return records, None
+    last = records[-1].job
+    return records, cursors.encode(sort, (last.name or "") if by_name else last.created_at, last.id)
+
+
+def waiting_for_plans(session: Session, limit: int = 20) -> Sequence[JobRecord]:
+    """Return jobs whose noise is not known yet, the oldest first."""
+    query = _with_visibility().where(JobRow.status == JobStatus.VALIDATING)
+    rows = session.execute(query.order_by(JobRow.created_at, JobRow.id).limit(limit)).all()
+    return [JobRecord(job=row[0], private=row[1] == "private") for row in rows]
+
+
+def count_by_queue(session: Session) -> dict[str, dict[str, int]]:
+    """Return, for each queue with open jobs, how many of them have each status."""
+    open_statuses = [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING]
+    query = (
+        select(JobRow.queue, JobRow.status, func.count())
+        .where(JobRow.status.in_(open_statuses))
+        .group_by(JobRow.queue, JobRow.status)
+    )
+    counts: dict[str, dict[str, int]] = {}
+    for queue, status, number in session.execute(query):
+        counts.setdefault(queue, {})[status] = number
+    return counts
+
+
+def running_on(session: Session, worker_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the jobs that each of these workers runs now."""
+    running = [JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING]
+    query = select(JobRow.worker_id, JobRow.id).where(
+        JobRow.worker_id.in_(worker_ids), JobRow.status.in_(running)
+    )
+    found: dict[str, list[str]] = {}
+    for worker_id, job_id in session.execute(query.order_by(JobRow.id)):
+        found.setdefault(worker_id, []).append(job_id)
+    return found
+
+
+def _with_visibility() -> Any:
+    return (
+        select(JobRow, PopulationRow.visibility)
+        .join(DatasetRow, DatasetRow.id == JobRow.dataset_id)
+        .join(PopulationRow, PopulationRow.id == DatasetRow.population_id)
+    )
