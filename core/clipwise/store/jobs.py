@@ -155,7 +155,7 @@ def running_on(session: Session, worker_ids: Sequence[str]) -> dict[str, list[st
     )
     found: dict[str, list[str]] = {}
     for worker_id, job_id in session.execute(query.order_by(JobRow.id)):
-        found.setdefault(worker_id, []).append(job_id)
+        found.setdefault(str(worker_id), []).append(job_id)
     return found
 
 

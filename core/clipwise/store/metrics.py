@@ -57,7 +57,7 @@ def series(
         if after_step is not None:
             valid = and_(valid, MetricRow.step > after_step)
         found[name] = Series(
-            **_points(session, valid, extents, after_step, max_points),
+            **_points(session, valid, extents, max_points),
             released=all(extent.released for extent in extents),
         )
     return found
@@ -95,9 +95,7 @@ def _newest(extents: Sequence[_Extent]) -> ColumnElement[bool]:
     return or_(*parts)
 
 
-def _points(
-    session: Session, valid: Any, extents: Sequence[_Extent], after_step: int | None, max_points: int
-) -> dict[str, Any]:
+def _points(session: Session, valid: Any, extents: Sequence[_Extent], max_points: int) -> dict[str, Any]:
     plain = select(MetricRow.step, MetricRow.value).where(valid).order_by(MetricRow.step)
     if sum(extent.points for extent in extents) > max_points:
         bounds = select(func.count(), func.min(MetricRow.step), func.max(MetricRow.step)).where(valid)
@@ -114,14 +112,16 @@ def _thinned(valid: Any, first: int, last: int, max_points: int) -> Any:
     width = max(-(-(last - first + 1) // intervals), 1)
     interval = (MetricRow.step - first) // width
     is_null = case((MetricRow.value.is_(None), 1), else_=0)
-    window = {"partition_by": (interval, is_null)}
+    parts = (interval, is_null)
     ranked = (
         select(
             MetricRow.step,
             MetricRow.value,
-            func.row_number().over(order_by=(MetricRow.value, MetricRow.step), **window).label("lowest"),
             func.row_number()
-            .over(order_by=(MetricRow.value.desc(), MetricRow.step.desc()), **window)
+            .over(partition_by=parts, order_by=(MetricRow.value, MetricRow.step))
+            .label("lowest"),
+            func.row_number()
+            .over(partition_by=parts, order_by=(MetricRow.value.desc(), MetricRow.step.desc()))
             .label("highest"),
         )
         .where(valid)
