@@ -75,7 +75,7 @@ def test_every_default_is_written_out() -> None:
         ("/optimizer/learning_rate", float("nan"), "finite"),
         ("/optimizer/learning_rate", float("inf"), "finite"),
         ("/optimizer/learning_rate", -1, "greater than 0"),
-        ("/optimizer/modules/0/max_norm", 0, "greater than 0"),
+        ("/optimizer/modules/0/max_norm", 0, "greater than"),
         ("/optimizer/modules/0/max_norm", "5", "valid number"),
         ("/optimizer/modules/1/betas", 3, "nexpected"),
         ("/optimizer/modules/1/kind", "sgd", "known: "),
