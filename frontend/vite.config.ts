@@ -1,0 +1,13 @@
+import { fileURLToPath } from "node:url";
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+const api = process.env.CLIPWISE_URL ?? "http://127.0.0.1:8470";
+
+export default defineConfig({
+  plugins: [react()],
+  resolve: { alias: { "@": fileURLToPath(new URL("./src", import.meta.url)) } },
+  // The api serves what is built here.
+  build: { outDir: "../api/clipwise_api/dashboard", emptyOutDir: true, assetsInlineLimit: 0 },
+  server: { proxy: { "/v1": { target: api }, "/healthz": { target: api } } },
+});
