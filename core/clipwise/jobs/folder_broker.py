@@ -16,7 +16,7 @@ class Channel(filesystem.Channel):
     the error ends the worker's consumer.
     """
 
-    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]
         # Consumers take the smallest name first, and only names that end in ".<queue>.msg".
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}"
         aside = Path(self.data_folder_out) / f"{name}.part"

@@ -1,0 +1,191 @@
+"""What a running attempt tells: phase, progress, metrics, log lines, warnings; all under its token."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Double,
+    String,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
+
+from clipwise.store.attempts import Attempt, fenced_update
+from clipwise.store.events import Level, append_event
+from clipwise.store.tables import AttemptRow, JobRow, LogLineRow, Table
+
+LOG_LINES = 10_000
+"""Lines kept of one job; what comes after them is dropped, and a last line says so."""
+LOG_LINE_CHARACTERS = 8_192
+METRICS = Table.metadata.tables["metrics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One value of one metric; `released`: a privacy guarantee covers it."""
+
+    name: str
+    step: int
+    value: float | None
+    released: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a runner's output; `stream` is `stdout` or `stderr`."""
+
+    stream: str
+    text: str
+    at: datetime
+
+
+def set_phase(session: Session, attempt: Attempt, phase: str) -> None:
+    """Note what the attempt is doing, in the job and as an event.
+
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
+    """
+    phase = storable(phase)
+    fenced_update(session, attempt, {"phase": phase})
+    append_event(session, attempt.job_id, "job.phase", "info", phase, {"phase": phase}, attempt.number)
+
+
+def record_progress(
+    session: Session,
+    attempt: Attempt,
+    *,
+    step: int,
+    steps: int,
+    samples_per_second: float | None = None,
+    eta_seconds: float | None = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
+) -> None:
+    """Note how far the attempt is, and what it has spent.
+
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
+    """
+    values: dict[str, Any] = {
+        "step": step,
+        "steps": steps,
+        "samples_per_second": samples_per_second,
+        "eta_seconds": eta_seconds,
+    }
+    if epsilon is not None:
+        values |= {"epsilon": epsilon, "delta": delta}
+    fenced_update(session, attempt, values)
+    session.execute(
+        update(AttemptRow)
+        .where(AttemptRow.job_id == attempt.job_id, AttemptRow.number == attempt.number)
+        .values(heartbeat_at=datetime.now(UTC))
+        .execution_options(synchronize_session=False)
+    )
+
+
+def add_metrics(session: Session, attempt: Attempt, points: Sequence[Point]) -> None:
+    """Write points in one statement; a point that is there already stays as it is.
+
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
+    """
+    fenced_update(session, attempt, {})
+    if not points:
+        return
+    columns: dict[str, list[Any]] = {
+        "name": [storable(point.name) for point in points],
+        "step": [point.step for point in points],
+        "value": [point.value for point in points],
+        "released": [point.released for point in points],
+    }
+    if session.get_bind().dialect.name == "postgresql":
+        _insert_arrays(session, attempt, columns)
+        return
+    rows = [
+        {"job_id": attempt.job_id, "attempt": attempt.number, **dict(zip(columns, row, strict=True))}
+        for row in zip(*columns.values(), strict=True)
+    ]
+    session.execute(sqlite.insert(METRICS).on_conflict_do_nothing(), rows)
+
+
+def add_logs(session: Session, attempt: Attempt, lines: Sequence[Line]) -> None:
+    """Write lines of output, up to `LOG_LINES` a job; long ones are cut.
+
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
+    """
+    fenced_update(session, attempt, {"last_log_id": JobRow.last_log_id + len(lines)})
+    end = session.execute(select(JobRow.last_log_id).where(JobRow.id == attempt.job_id)).scalar_one()
+    start = end - len(lines)
+    rows = [_log_row(attempt, start + 1 + index, line) for index, line in enumerate(lines)]
+    kept = [row for row in rows if row["id"] < LOG_LINES]
+    if start < LOG_LINES <= end:
+        said = f"no more than {LOG_LINES} lines are kept of a job; the rest is dropped"
+        kept.append(rows[LOG_LINES - start - 1] | {"line": said})
+    if kept:
+        session.execute(insert(LogLineRow), kept)
+
+
+def add_event(
+    session: Session,
+    attempt: Attempt,
+    type: str,  # noqa: A002 - the wire's name
+    level: Level,
+    message: str,
+    data: Mapping[str, Any] | None = None,
+) -> int:
+    """Append an event of the attempt and return its id.
+
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
+    """
+    fenced_update(session, attempt, {})
+    return append_event(session, attempt.job_id, type, level, storable(message), data, attempt.number)
+
+
+def storable(text: str) -> str:
+    """Return `text` as every database takes it: no NUL, no half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _insert_arrays(session: Session, attempt: Attempt, columns: Mapping[str, Sequence[Any]]) -> None:
+    # One array per column: the statement has the same text for any number of points, and one round trip.
+    types: dict[str, TypeEngine[Any]] = {
+        "name": String(),
+        "step": BigInteger(),
+        "value": Double(),
+        "released": Boolean(),
+    }
+    arrays = [bindparam(f"{name}s", type_=ARRAY(type_)) for name, type_ in types.items()]
+    rows = func.unnest(*arrays).table_valued(*types).render_derived()
+    owner = literal(attempt.job_id), literal(attempt.number)
+    source = select(*owner, *(rows.c[name] for name in types))
+    session.execute(
+        postgresql.insert(METRICS)
+        .from_select(["job_id", "attempt", *types], source)
+        .on_conflict_do_nothing(),
+        {f"{name}s": list(values) for name, values in columns.items()},
+    )
+
+
+def _log_row(attempt: Attempt, line_id: int, line: Line) -> dict[str, Any]:
+    return {
+        "job_id": attempt.job_id,
+        "id": line_id,
+        "stream": line.stream,
+        "line": storable(line.text)[:LOG_LINE_CHARACTERS],
+        "attempt": attempt.number,
+        "created_at": line.at,
+    }
