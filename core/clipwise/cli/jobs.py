@@ -1,0 +1,185 @@
+"""Jobs: submit, plan, list, look at, cancel, delete."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clipwise.cli import failures
+from clipwise.cli.documents import JobFile, read_document
+from clipwise.cli.options import JobId, JsonFlag, Limit, connect
+from clipwise.cli.output import facts, print_json, say, table
+
+if TYPE_CHECKING:
+    from clipwise.wire.jobs import Job, Plan
+
+
+def submit(
+    file: JobFile,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it is over, with its progress.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Submit a job."""
+    document = read_document(file)
+    with connect() as client:
+        with _explained(document):
+            job = client.submit(document)
+        if wait:
+            from clipwise.cli.watching import display_for, watch
+
+            if not as_json:
+                say(f"Submitted {job.id}; Ctrl-C stops watching, not the job.")
+            job = watch(client, job.id, display_for(as_json=as_json))
+    if as_json:
+        print_json(job)
+    elif wait:
+        _describe(job)
+    else:
+        say(job.id)
+    if wait:
+        require_success(job)
+
+
+def plan(file: JobFile, as_json: JsonFlag = False) -> None:
+    """Show what a job comes to (steps, noise, epsilon, parameters), creating nothing."""
+    document = read_document(file)
+    with connect() as client, _explained(document):
+        found = client.plan(document)
+    if as_json:
+        print_json(found)
+    else:
+        facts(_plan_facts(found), title="Plan")
+
+
+def jobs(
+    status: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only of this data set.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only with this tag, as key:value.")] = None,
+    limit: Limit = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List jobs, the newest first."""
+    with connect() as client:
+        found = list(client.jobs(status=status or (), dataset=dataset, tags=tag or (), limit=limit))
+    if as_json:
+        print_json(found)
+        return
+    table(
+        ("JOB", "NAME", "STATUS", "STEP", "EPSILON", "DATASET", "MODEL", "CREATED"),
+        (
+            (
+                job.id,
+                job.name,
+                job.status,
+                f"{job.progress.step}/{job.progress.steps}" if job.progress else None,
+                job.privacy.epsilon if job.privacy else None,
+                job.spec.dataset,
+                job.spec.model.get("kind"),
+                f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
+            )
+            for job in found
+        ),
+        empty="No jobs.",
+    )
+
+
+def show(job: JobId, as_json: JsonFlag = False) -> None:
+    """Show a job."""
+    with connect() as client:
+        found = client.job(job)
+    if as_json:
+        print_json(found)
+    else:
+        _describe(found)
+
+
+def cancel(job: JobId, as_json: JsonFlag = False) -> None:
+    """Cancel a job: at once while it waits, else as soon as its worker has stopped it."""
+    with connect() as client:
+        found = client.cancel(job)
+    if as_json:
+        print_json(found)
+    else:
+        say(f"{found.id} is {found.status}")
+
+
+def delete(job: JobId, as_json: JsonFlag = False) -> None:
+    """Delete a finished job with everything that it left."""
+    with connect() as client:
+        deleted = client.delete(job)
+    if as_json:
+        print_json(deleted)
+    else:
+        say(f"{deleted.id} is deleted")
+
+
+def require_success(job: "Job") -> None:
+    """Check that a job that has ended succeeded.
+
+    Raises:
+        JobNotSucceeded: if not, with the reason.
+    """
+    if job.status == "succeeded":
+        return
+    reason = f" ({job.status_reason.code}: {job.status_reason.message})" if job.status_reason else ""
+    raise failures.JobNotSucceeded(f"{job.id} {_ENDED.get(job.status, f'is {job.status}')}{reason}")
+
+
+_ENDED = {"failed": "failed", "cancelled": "was cancelled"}
+
+
+@contextmanager
+def _explained(document: Mapping[str, Any]) -> Iterator[None]:
+    from clipwise.client import InvalidRequest
+
+    try:
+        yield
+    except InvalidRequest as error:
+        raise failures.RefusedDocument(error, document) from error
+
+
+def _describe(job: "Job") -> None:
+    metrics = sorted(job.result.metrics.items()) if job.result else []
+    facts(
+        (
+            ("id", job.id),
+            ("status", f"{job.status}{f', {job.phase}' if job.phase else ''}"),
+            (
+                "reason",
+                f"{job.status_reason.code}: {job.status_reason.message}" if job.status_reason else None,
+            ),
+            ("step", f"{job.progress.step} of {job.progress.steps}" if job.progress else None),
+            ("dataset", job.spec.dataset),
+            ("model", job.spec.model.get("kind")),
+            *metrics,
+            ("epsilon", job.privacy.epsilon if job.privacy else None),
+            ("delta", job.privacy.delta if job.privacy else None),
+            ("created", _moment(job.created_at)),
+            ("started", _moment(job.started_at)),
+            ("finished", _moment(job.finished_at)),
+            ("tags", ", ".join(f"{key}:{value}" for key, value in sorted(job.tags.items()))),
+        ),
+        title=job.name or job.id,
+    )
+    if job.plan and job.status in ("validating", "queued"):
+        facts(_plan_facts(job.plan), title="Plan")
+
+
+def _plan_facts(plan: "Plan") -> list[tuple[str, object]]:
+    return [
+        ("steps", plan.steps),
+        ("rows for training", plan.training_size),
+        ("sampling rate", plan.sampling_rate),
+        ("expected batch", plan.expected_batch_size),
+        ("noise multiplier", plan.noise_multiplier),
+        ("epsilon", plan.epsilon),
+        ("delta", plan.delta),
+        ("parameters", plan.parameters),
+        ("memory", f"{plan.memory_bytes / 2**20:.1f} MiB" if plan.memory_bytes else None),
+        *(("warning", warning) for warning in plan.warnings),
+    ]
+
+
+def _moment(moment: Any) -> str | None:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else None
