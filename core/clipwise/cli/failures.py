@@ -61,10 +61,8 @@ def _lines(error: Exception) -> list[str]:
     if isinstance(error, RefusedDocument):
         document, error = error.document, error.error
     if not isinstance(error, ClipwiseError):
-        return [
-            f"unexpected {type(error).__name__}: {error} (please report it; "
-            "CLIPWISE_TRACEBACK=1 shows where it happened)"
-        ]
+        what = f"unexpected {type(error).__name__}: {error}"
+        return [f"{what} (please report it; CLIPWISE_TRACEBACK=1 shows where it happened)"]
     problems = _problems(error)
     if not problems:
         return [error.detail]

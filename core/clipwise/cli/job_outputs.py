@@ -53,9 +53,7 @@ def download(
         to.mkdir(parents=True, exist_ok=True)
         paths = [client.download(job, one, to / Path(one).name) for one in names]
     if as_json:
-        print_json(
-            [{"name": one, "path": str(path.resolve())} for one, path in zip(names, paths, strict=True)]
-        )
+        print_json([{"name": path.name, "path": str(path.resolve())} for path in paths])
         return
     for path in paths:
         say(str(path))

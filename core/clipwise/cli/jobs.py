@@ -122,8 +122,8 @@ def require_success(job: "Job") -> None:
     """
     if job.status == "succeeded":
         return
-    reason = f" ({job.status_reason.code}: {job.status_reason.message})" if job.status_reason else ""
-    raise failures.JobNotSucceeded(f"{job.id} {_ENDED.get(job.status, f'is {job.status}')}{reason}")
+    ended, reason = _ENDED.get(job.status, f"is {job.status}"), _reason(job)
+    raise failures.JobNotSucceeded(f"{job.id} {ended}" + (f" ({reason})" if reason else ""))
 
 
 _ENDED = {"failed": "failed", "cancelled": "was cancelled"}
@@ -145,10 +145,7 @@ def _describe(job: "Job") -> None:
         (
             ("id", job.id),
             ("status", f"{job.status}{f', {job.phase}' if job.phase else ''}"),
-            (
-                "reason",
-                f"{job.status_reason.code}: {job.status_reason.message}" if job.status_reason else None,
-            ),
+            ("reason", _reason(job)),
             ("step", f"{job.progress.step} of {job.progress.steps}" if job.progress else None),
             ("dataset", job.spec.dataset),
             ("model", job.spec.model.get("kind")),
@@ -164,6 +161,10 @@ def _describe(job: "Job") -> None:
     )
     if job.plan and job.status in ("validating", "queued"):
         facts(_plan_facts(job.plan), title="Plan")
+
+
+def _reason(job: "Job") -> str | None:
+    return f"{job.status_reason.code}: {job.status_reason.message}" if job.status_reason else None
 
 
 def _plan_facts(plan: "Plan") -> list[tuple[str, object]]:

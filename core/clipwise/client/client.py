@@ -258,7 +258,7 @@ class Client:
                 f"{job_id} has no artifact '{name}'; it has: {', '.join(sorted(found)) or 'none yet'}"
             )
         target = Path(path)
-        target = target / name if target.is_dir() else target
+        target = target / Path(name).name if target.is_dir() else target
         return download(self._transport, _id(job_id), found[name], target)
 
     # Data sets

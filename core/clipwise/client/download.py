@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 import httpx
 
@@ -25,7 +26,7 @@ def download(transport: Transport, job_id: str, artifact: Artifact, target: Path
     aside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            found = _receive(transport, f"/v1/jobs/{job_id}/artifacts/{artifact.name}", file)
+            found = _receive(transport, f"/v1/jobs/{job_id}/artifacts/{quote(artifact.name, safe='')}", file)
         if found != artifact.sha256:
             raise DownloadFailed(
                 f"'{artifact.name}' of {job_id} arrived with SHA-256 {found}, "

@@ -171,9 +171,7 @@ class EmbeddedService:
         deaths.append(now)
         often = len(deaths) == LIVES and now - deaths[0] < LIVES_WITHIN_SECONDS
         if often and child.name == "api":
-            raise self._stopped(
-                child, f"ended with code {child.exit_code}, for the {LIVES}th time in a minute"
-            )
+            raise self._stopped(child, f"ended with code {child.exit_code}, {LIVES} times in a minute")
         recent = sum(now - death < LIVES_WITHIN_SECONDS for death in deaths)
         pause = LONGEST_PAUSE_SECONDS if often else 0.5 * 2.0 ** (recent - 1)
         self._say_last_lines(child)
