@@ -126,7 +126,8 @@ def claim(session: Session, worker_id: str, queues: Sequence[str], kinds: Sequen
             heartbeat_at=now,
         )
     )
-    append_event(session, best, "job.started", "info", "the job has started", attempt=attempt.number)
+    data = {"status": JobStatus.RUNNING}
+    append_event(session, best, "started", "info", "A worker has started the job.", data, attempt.number)
     dataset = session.execute(
         select(DatasetRow.dataset_schema, DatasetRow.rows_key, DatasetRow.source, DatasetRow.name).where(
             DatasetRow.id == row.dataset_id
@@ -282,12 +283,7 @@ def _close_attempt(session: Session, attempt: Attempt, outcome: JobStatus) -> No
 
 def _append_outcome(session: Session, attempt: Attempt, outcome: Outcome) -> None:
     levels: dict[JobStatus, Level] = {JobStatus.SUCCEEDED: "info", JobStatus.CANCELLED: "info"}
-    append_event(
-        session,
-        attempt.job_id,
-        f"job.{outcome.status}",
-        levels.get(outcome.status, "error"),
-        outcome.message or f"the job has {outcome.status}",
-        {"code": outcome.reason} if outcome.reason else {},
-        attempt.number,
-    )
+    level = levels.get(outcome.status, "error")
+    message = outcome.message or f"The job has {outcome.status}."
+    data = {"status": outcome.status} | ({"code": outcome.reason} if outcome.reason else {})
+    append_event(session, attempt.job_id, str(outcome.status), level, message, data, attempt.number)

@@ -59,7 +59,7 @@ def set_phase(session: Session, attempt: Attempt, phase: str) -> None:
     """
     phase = storable(phase)
     fenced_update(session, attempt, {"phase": phase})
-    append_event(session, attempt.job_id, "job.phase", "info", phase, {"phase": phase}, attempt.number)
+    append_event(session, attempt.job_id, "phase", "info", phase, {"phase": phase}, attempt.number)
 
 
 def record_progress(

@@ -77,7 +77,7 @@ def test_a_claim_says_what_to_run_and_is_written_down(engine: Engine, add_job: A
         written = session.execute(select(AttemptRow)).scalar_one()
         event = session.execute(select(EventRow)).scalar_one()
     assert (written.job_id, written.number, written.token, written.outcome) == (job_id, 1, 1, None)
-    assert (event.type, event.attempt) == ("job.started", 1)
+    assert (event.type, event.attempt) == ("started", 1)
 
 
 def test_eight_workers_never_claim_one_job_twice(engine: Engine, add_job: AddJob) -> None:
@@ -114,7 +114,7 @@ def test_finishing_writes_status_result_files_and_event_at_once(engine: Engine, 
         assert session.execute(select(ArtifactRow.key)).scalars().all() == [file.key]
         assert session.execute(select(AttemptRow.outcome)).scalar_one() == "succeeded"
         types = session.execute(select(EventRow.type).order_by(EventRow.id)).scalars().all()
-    assert types == ["job.started", "job.succeeded"]
+    assert types == ["started", "succeeded"]
 
 
 @pytest.mark.parametrize("change", [{"token": 2}, {"number": 2}, {"job_id": "job_none"}])

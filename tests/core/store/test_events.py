@@ -14,9 +14,9 @@ from clipwise.store.tables import EventRow
 def test_ids_count_up_within_each_job(engine: Engine, add_job: Callable[..., str]) -> None:
     first, second = add_job(), add_job()
     with transaction(engine) as session:
-        assert append_event(session, first, "job.submitted", "info", "submitted") == 1
-        assert append_event(session, first, "job.warning", "warning", "careful", {"field": "x"}, 1) == 2
-        assert append_event(session, second, "job.submitted", "info", "submitted") == 1
+        assert append_event(session, first, "submitted", "info", "submitted") == 1
+        assert append_event(session, first, "warning", "warning", "careful", {"field": "x"}, 1) == 2
+        assert append_event(session, second, "submitted", "info", "submitted") == 1
     with reading(engine) as session:
         row = session.execute(select(EventRow).where(EventRow.job_id == first, EventRow.id == 2)).scalar_one()
         assert (row.level, row.message, row.data, row.attempt) == ("warning", "careful", {"field": "x"}, 1)
@@ -25,10 +25,10 @@ def test_ids_count_up_within_each_job(engine: Engine, add_job: Callable[..., str
 def test_a_rolled_back_event_leaves_no_gap(engine: Engine, add_job: Callable[..., str]) -> None:
     job = add_job()
     with Session(engine) as session:
-        assert append_event(session, job, "job.submitted", "info", "submitted") == 1
+        assert append_event(session, job, "submitted", "info", "submitted") == 1
         session.rollback()
     with transaction(engine) as session:
-        assert append_event(session, job, "job.submitted", "info", "submitted") == 1
+        assert append_event(session, job, "submitted", "info", "submitted") == 1
 
 
 def test_many_writers_of_one_job_leave_no_gap_and_no_double(
@@ -38,7 +38,7 @@ def test_many_writers_of_one_job_leave_no_gap_and_no_double(
 
     def append(_: int) -> int:
         with transaction(engine) as session:
-            return append_event(session, job, "job.note", "info", "said")
+            return append_event(session, job, "note", "info", "said")
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(append, range(40))) == list(range(1, 41))
@@ -46,4 +46,4 @@ def test_many_writers_of_one_job_leave_no_gap_and_no_double(
 
 def test_an_unknown_job_has_no_events(engine: Engine) -> None:
     with pytest.raises(NotFound, match="job_none"), transaction(engine) as session:
-        append_event(session, "job_none", "job.submitted", "info", "submitted")
+        append_event(session, "job_none", "submitted", "info", "submitted")

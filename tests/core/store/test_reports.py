@@ -62,11 +62,11 @@ def test_progress_is_in_the_job(engine: Engine, attempt: Attempt) -> None:
 def test_a_phase_is_in_the_job_and_an_event(engine: Engine, attempt: Attempt) -> None:
     with transaction(engine) as session:
         reports.set_phase(session, attempt, "training")
-        reports.add_event(session, attempt, "job.warning", "warning", "careful")
+        reports.add_event(session, attempt, "warning", "warning", "careful")
     with reading(engine) as session:
         assert session.execute(select(JobRow.phase)).scalar_one() == "training"
         types = session.execute(select(EventRow.type).order_by(EventRow.id)).scalars().all()
-    assert types == ["job.started", "job.phase", "job.warning"]
+    assert types == ["started", "phase", "warning"]
 
 
 def test_lines_are_numbered_cut_and_storable(engine: Engine, attempt: Attempt) -> None:
@@ -100,7 +100,7 @@ def test_nothing_is_written_with_a_token_that_is_not_current(engine: Engine, att
         lambda session: reports.record_progress(session, stale, step=1, steps=2),
         lambda session: reports.add_metrics(session, stale, [point]),
         lambda session: reports.add_logs(session, stale, lines("late")),
-        lambda session: reports.add_event(session, stale, "job.warning", "warning", "late"),
+        lambda session: reports.add_event(session, stale, "warning", "warning", "late"),
     ]
     for write in writes:
         with pytest.raises(StaleToken), transaction(engine) as session:
