@@ -214,6 +214,7 @@ def _migrate(environment: dict[str, str]) -> None:
         capture_output=True,
         text=True,
         check=False,
+        umask=0o077,
         preexec_fn=dying_with_parent(),  # there are no threads here
     )
     if done.returncode:
