@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import FailFast, Field
+from pydantic import AfterValidator, Field
 
 from clipwise.architectures.activations import Activation, activation_module
 from clipwise.architectures.limits import refuse, require_at_most
@@ -17,6 +17,13 @@ Channels = Annotated[int, Field(ge=1, le=4096)]
 MAX_GROUPS = 8
 
 
+def _not_empty(channels: tuple[int, ...]) -> tuple[int, ...]:
+    # As a constraint of its own it would also be reported where an item is wrong.
+    if not channels:
+        raise ValueError("a cnn has at least one stage: give the channels of each, such as [16, 32]")
+    return channels
+
+
 @configuration
 class CNN:
     """Convolutional network: stages of convolution, group normalisation, activation and 2x2 pooling.
@@ -25,7 +32,12 @@ class CNN:
     """
 
     kind: Literal["cnn"] = "cnn"
-    channels: Annotated[tuple[Channels, ...], Sequence, FailFast(), Field(min_length=1, max_length=8)] = (
+    channels: Annotated[
+        tuple[Channels, ...],
+        Sequence,
+        AfterValidator(_not_empty),
+        Field(max_length=8, json_schema_extra={"minItems": 1}),
+    ] = (
         16,
         32,
     )

@@ -61,12 +61,11 @@ class NumpyArrays:
 
     def clip_factor(self, a: Array, max_norm: float) -> Array:
         """Return `min(1, max_norm / ||a||)`; scaled by the largest element, so squares stay in range."""
-        largest = float(np.abs(a).max(initial=0.0))
-        safe = largest if largest > 0 else 1.0
-        norm = safe * np.sqrt(np.sum(np.square(a.astype(np.float64) / safe)))
-        return np.asarray(max_norm / np.maximum(norm, max_norm), np.float64)
+        largest = float(np.abs(a).max(initial=0.0)) or 1.0
+        scaled = a.astype(np.float64) / largest
+        norm = largest * float(np.sqrt(np.dot(scaled, scaled)))
+        return np.asarray(max_norm / max(norm, max_norm), np.float64)
 
     def standard_normal_like(self, a: Array) -> Array:
         """Return independent standard normal numbers, seeded by the operating system."""
-        noise: Array = np.random.default_rng().standard_normal(a.shape, np.float64)
-        return noise.astype(a.dtype, copy=False)
+        return np.asarray(np.random.default_rng().standard_normal(a.shape), a.dtype)

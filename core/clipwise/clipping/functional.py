@@ -1,0 +1,159 @@
+"""The `torch.func` rule: per-unit gradients of a whole module, by `vmap` of `grad`.
+
+A row reaches the module as a batch of one, so that modules that need a batch axis (Flatten, GroupNorm)
+work, and nothing that a row computes can depend on another row.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from clipwise.clipping.batch import Rows
+from clipwise.clipping.dropout import KeyedDropout
+from clipwise.clipping.losses import Loss
+from clipwise.clipping.parameters import Parameters
+from clipwise.clipping.refusals import refusal_of
+from clipwise.errors import ClipwiseError, InvalidInput
+
+Row = tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...], Tensor, Tensor]
+"""Positional inputs, inputs by name, targets, weight and dropout key: of one row, or stacked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitGradients:
+    """What the units of one chunk computed.
+
+    Attributes:
+        grads: canonical name to gradients (G, *shape) of the units' weighted, summed losses.
+        losses: unweighted losses of the rows, (G * k,).
+    """
+
+    grads: dict[str, Tensor]
+    losses: Tensor
+
+
+def unit_gradients(
+    module: nn.Module, loss: Loss, parameters: Parameters, rows: Rows, keys: Tensor, *, group: int
+) -> UnitGradients:
+    """Return the gradients of every unit of `group` consecutive rows.
+
+    Args:
+        module: any module; it is called with substituted parameters and left as it was.
+        loss: `(outputs, targets) -> (B,)`.
+        parameters: those of the module.
+        rows: a number of rows that `group` divides.
+        keys: dropout keys, (B,).
+        group: rows per unit.
+
+    Raises:
+        UnsupportedModule: if `torch.func` cannot take the module.
+    """
+
+    def row_loss(trained: dict[str, Tensor], row: Row) -> tuple[Tensor, Tensor]:
+        value = _loss_of_row(module, loss, parameters, trained, row)
+        # A padding row's loss may be anything: 0 * inf is NaN, so it is replaced and not scaled.
+        weight = row[3]
+        return torch.where(weight == 0, torch.zeros_like(value), value) * weight, value
+
+    def group_loss(trained: dict[str, Tensor], unit: Row) -> tuple[Tensor, Tensor]:
+        weighted, plain = vmap(row_loss, in_dims=(None, 0), randomness="different")(trained, unit)
+        return weighted.sum(), plain
+
+    single = group == 1
+    stacked: Row = (rows.args, rows.kwargs, rows.targets, rows.weights, keys)
+    units = stacked if single else _fold(stacked, group)
+    per_unit = vmap(
+        grad(row_loss if single else group_loss, has_aux=True), in_dims=(None, 0), randomness="different"
+    )
+    with _slow_attention():
+        try:
+            grads, losses = per_unit(parameters.trained, units)
+        except (ClipwiseError, torch.OutOfMemoryError):
+            raise
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):
+                raise
+            raise _explain(error, module, loss, parameters, stacked) from error
+    return UnitGradients(grads=grads, losses=losses.detach().flatten())
+
+
+def _loss_of_row(
+    module: nn.Module, loss: Loss, parameters: Parameters, trained: dict[str, Tensor], row: Row
+) -> Tensor:
+    args, kwargs, targets, _, key = row
+    with KeyedDropout(key):
+        outputs = functional_call(
+            module,
+            parameters.named(trained),
+            tuple(tensor.unsqueeze(0) for tensor in args),
+            {name: tensor.unsqueeze(0) for name, tensor in kwargs.items()},
+            tie_weights=False,
+        )
+        value = loss(outputs, *(target.unsqueeze(0) for target in targets))
+    return require_row_losses(value, 1).squeeze(0)
+
+
+def require_row_losses(value: Any, rows: int) -> Tensor:
+    """Return what a loss gave, if it is one number for each row.
+
+    Raises:
+        InvalidInput: if it did not.
+    """
+    if not isinstance(value, Tensor) or value.shape != (rows,):
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InvalidInput(
+            f"for {rows} rows the loss returned {shape}; it must return one number per row, ({rows},): "
+            "use reduction='none' and take the mean over each row's own positions"
+        )
+    return value
+
+
+def _fold(stacked: Row, group: int) -> Row:
+    args, kwargs, targets, weights, keys = stacked
+
+    def fold(tensor: Tensor) -> Tensor:
+        return tensor.reshape(-1, group, *tensor.shape[1:])
+
+    return (
+        tuple(map(fold, args)),
+        {name: fold(tensor) for name, tensor in kwargs.items()},
+        tuple(map(fold, targets)),
+        fold(weights),
+        fold(keys),
+    )
+
+
+def _explain(
+    error: Exception, module: nn.Module, loss: Loss, parameters: Parameters, stacked: Row
+) -> Exception:
+    """Return the module's own error if it also fails on a plain row, else a refusal with its path."""
+    args, kwargs, targets, weights, keys = stacked
+    row: Row = (
+        tuple(tensor[0] for tensor in args),
+        {name: tensor[0] for name, tensor in kwargs.items()},
+        tuple(tensor[0] for tensor in targets),
+        weights[0],
+        keys[0],
+    )
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            _loss_of_row(module, loss, parameters, parameters.trained, row)
+    except RuntimeError as own:
+        return own
+    return refusal_of(error, module)
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Keep attention modules in evaluation mode off their fused path, which `vmap` cannot take."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -1,0 +1,98 @@
+"""Which tensors of a module are trained: by canonical name, aliases found by storage."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from clipwise.errors import UnsupportedModule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """A module's parameters and buffers at one moment.
+
+    Attributes:
+        trained: canonical name to trainable tensor, in the module's order, each storage once.
+        aliases: every name of a trainable tensor to its canonical name.
+        fixed: everything else that the module reads: frozen parameters, and copies of its buffers, so
+            that what a forward pass writes into them is written into the copy.
+    """
+
+    trained: dict[str, Tensor]
+    aliases: dict[str, str]
+    fixed: dict[str, Tensor]
+
+    def named(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return every name that the module reads, with `values` in place of the trained tensors."""
+        return {**self.fixed, **{name: values[canonical] for name, canonical in self.aliases.items()}}
+
+
+def parameters_of(module: nn.Module) -> Parameters:
+    """Return the parameters and buffers of `module`.
+
+    Raises:
+        UnsupportedModule: if they cannot be trained with per-sample gradients.
+    """
+    trained, aliases = trained_tensors(module)
+    fixed = {
+        name: parameter.detach()
+        for name, parameter in module.named_parameters(remove_duplicate=False)
+        if name not in aliases
+    }
+    fixed |= {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
+    return Parameters(trained=trained, aliases=aliases, fixed=fixed)
+
+
+def trained_tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the trainable tensors of `module` by canonical name, and every name's canonical one.
+
+    Raises:
+        UnsupportedModule: if they cannot be trained with per-sample gradients.
+    """
+    trained: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    canonical: dict[tuple[object, ...], str] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad:
+            continue
+        _require_plain(name, parameter)
+        place = (parameter.data_ptr(), parameter.device, parameter.dtype, parameter.shape, parameter.stride())
+        # An empty tensor has no address of its own.
+        key: tuple[object, ...] = place if parameter.numel() else (name,)
+        aliases[name] = canonical.setdefault(key, name)
+        if aliases[name] == name:
+            trained[name] = parameter.detach()
+    if not trained:
+        raise UnsupportedModule("", "it has no trainable parameter; set requires_grad on those to train")
+    _require_disjoint(trained)
+    return trained, aliases
+
+
+def _require_plain(name: str, parameter: nn.Parameter) -> None:
+    path = name.rpartition(".")[0]
+    if isinstance(parameter, nn.UninitializedParameter):
+        raise UnsupportedModule(path, f"parameter '{name}' has no shape yet; run the module once on a batch")
+    if not parameter.is_floating_point():
+        raise UnsupportedModule(path, f"parameter '{name}' is {parameter.dtype}; use a real floating type")
+
+
+def _require_disjoint(trained: dict[str, Tensor]) -> None:
+    """Refuse tensors that share a part of their storage: an update would reach both."""
+    spans = sorted(
+        (tensor.data_ptr(), tensor.data_ptr() + _extent(tensor), name)
+        for name, tensor in trained.items()
+        if tensor.numel()
+    )
+    for (_, stop, name), (start, _, other) in pairwise(spans):
+        if start < stop and trained[name].device == trained[other].device:
+            raise UnsupportedModule(
+                other.rpartition(".")[0],
+                f"parameters '{name}' and '{other}' are different views of one storage; "
+                "tie them as one parameter and take the view in forward()",
+            )
+
+
+def _extent(tensor: Tensor) -> int:
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.element_size()

@@ -1,0 +1,101 @@
+"""What has no per-sample gradients: found before training, or translated from the error of torch."""
+
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from clipwise.errors import UnsupportedModule
+
+
+def require_supported(module: nn.Module) -> None:
+    """Check `module` and its parts for what mixes samples or changes itself in a forward pass.
+
+    Raises:
+        UnsupportedModule: naming the path and the way out.
+    """
+    if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        raise UnsupportedModule("", "it is wrapped for several devices; give its '.module'")
+    for path, part in module.named_modules():
+        reason = _reason(part)
+        if reason is not None:
+            raise UnsupportedModule(path, f"{type(part).__name__} {reason}")
+
+
+def _reason(part: nn.Module) -> str | None:
+    if isinstance(part, torch.jit.ScriptModule):
+        return "is a jit module, whose parameters cannot be substituted; give the original nn.Module"
+    if isinstance(part, _BatchNorm) and (part.training or not part.track_running_stats):
+        return (
+            "normalises over the batch, so a sample's gradient depends on the others; use GroupNorm or "
+            "LayerNorm, or put it in eval() mode with running statistics that are public"
+        )
+    if isinstance(part, _InstanceNorm) and part.training and part.track_running_stats:
+        return "keeps running statistics of the samples that it sees; build it with track_running_stats=False"
+    if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+        if part.sparse:
+            return "gives sparse gradients; build it with sparse=False"
+        if part.max_norm is not None:
+            return "rescales its weights in every forward pass; build it with max_norm=None"
+    return None
+
+
+_CAUSES = {
+    ("data-dependent control flow", ".item()"): (
+        "branches on, or reads out, the value of a tensor; use torch.where in place of if, and keep "
+        "numbers as tensors"
+    ),
+    ("dynamic shape",): (
+        "makes a tensor whose size depends on its values (a boolean mask, nonzero, unique); multiply with "
+        "the mask or use torch.where"
+    ),
+    ("mutate a captured Tensor",): (
+        "changes a buffer or an attribute in place during forward(); such a statistic of the samples "
+        "is outside of any clipping: remove it, or put the module in eval() mode"
+    ),
+    ("inplace arithmetic", "in-place", "doesn't match the broadcast shape"): (
+        "writes a sample's values into a tensor made without it, in place; use the out-of-place form"
+    ),
+    ("saved tensor hooks",): (
+        "uses activation checkpointing, which per-sample gradients do not take; remove it and give a "
+        "smaller microbatch_size"
+    ),
+    ("staticmethod", "setup_context", "autograd.Function"): (
+        "uses an autograd.Function without vmap support; give it setup_context and generate_vmap_rule=True"
+    ),
+}
+_RECURRENT = (nn.RNN, nn.GRU)
+
+
+def refusal_of(error: Exception, module: nn.Module) -> UnsupportedModule:
+    """Return what to tell about an `error` of torch.func in a forward pass that works on its own."""
+    path = path_of(error, module)
+    part = module.get_submodule(path)
+    if isinstance(part, _RECURRENT):
+        return UnsupportedModule(path, f"{type(part).__name__} cannot be taken by vmap yet; use nn.LSTM")
+    message = str(error)
+    for marks, cause in _CAUSES.items():
+        if any(mark in message for mark in marks):
+            return UnsupportedModule(path, f"{type(part).__name__} {cause}")
+    first = message.strip().partition("\n")[0][:300]
+    return UnsupportedModule(
+        path, f"{type(part).__name__} has an operation that torch.func cannot take ({first})"
+    )
+
+
+def path_of(error: BaseException, module: nn.Module) -> str:
+    """Return the path of the innermost submodule whose forward pass raised `error`."""
+    paths = {id(part): path for path, part in module.named_modules()}
+    found = ""
+    for frame in _frames(error.__traceback__):
+        found = paths.get(id(frame.f_locals.get("self")), found)
+    return found
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:
+    while traceback is not None:
+        yield traceback.tb_frame
+        traceback = traceback.tb_next
