@@ -25,8 +25,18 @@ class Progress(WireObject):
     samples_per_second: float | None = None
 
 
+class EpsilonCurve(WireObject):
+    """Upper bounds of what has been spent after so many steps; the last point is the plan's epsilon."""
+
+    step: list[int]
+    value: list[float]
+
+
 class Plan(WireObject):
-    """What a specification comes to, before anything runs."""
+    """What a specification comes to, before anything runs.
+
+    `accountant_version` is that of `dp_accounting`, which computed `epsilon`.
+    """
 
     object: Literal["plan"] = "plan"
     steps: int
@@ -36,6 +46,8 @@ class Plan(WireObject):
     noise_multiplier: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    epsilon_curve: EpsilonCurve | None = None
+    accountant_version: str | None = None
     parameters: int | None = None
     memory_bytes: int | None = None
     budget: dict[str, JsonValue] | None = None

@@ -1,0 +1,115 @@
+"""The privacy statement: what a finished job guarantees, to whom, by what, and what it does not."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import clipwise
+from clipwise.privacy.accountant import DEFAULT_INTERVAL
+from clipwise.privacy.mechanism import PoissonGaussian
+
+FORMAT = "clipwise.privacy_statement/1"
+
+ZERO_OUT = (
+    "Two data sets are neighbours if one has a row where the other has a row that contributes nothing. "
+    "The number of rows is public."
+)
+EXACT_NUMBERS = (
+    "evaluation on held-out rows (accuracy, errors, loss): exact numbers, for the data's owner",
+    "training loss: exact numbers, for the data's owner",
+    "gradient norms and clip fraction: exact numbers, for the data's owner",
+    "the choice of this job's settings, if they were chosen after looking at the rows or at exact numbers",
+)
+THREATS = (
+    "noise is drawn and added in floating point: its least significant bits (Mironov 2012) are not covered",
+    "coins and noise come from PCG64DXSM with 128 bits of entropy of the operating system, not predictable",
+    "the time that a job takes, and a failure for want of memory, are not covered",
+)
+
+
+def private_statement(
+    mechanism: PoissonGaussian,
+    *,
+    steps: int,
+    epsilon: float,
+    delta: float,
+    accountant_version: str,
+    from_rows: Sequence[str] = (),
+    unit_rows: int = 1,
+) -> dict[str, Any]:
+    """Return the statement of a job that was trained with differential privacy, as JSON.
+
+    Args:
+        mechanism: what drew the batches and the noise.
+        steps: how many steps were executed.
+        epsilon: what the accountant says of exactly these numbers.
+        delta: the job's delta.
+        accountant_version: version of `dp_accounting` that computed epsilon.
+        from_rows: public numbers that were read off the rows (`DatasetSchema.outside_of_guarantee`).
+        unit_rows: most rows that one person may own, as the data set's schema says.
+    """
+    outside = [*EXACT_NUMBERS, *(f"{name}: read off the rows by the data's owner" for name in from_rows)]
+    if unit_rows != 1:
+        outside.append("people who own several rows: the guarantee is for each row, not for all of them")
+    return {
+        "format": FORMAT,
+        "guarantee": {
+            "kind": "differential_privacy",
+            "epsilon": epsilon,
+            "delta": delta,
+            "summary": f"The trained weights are ({_up(epsilon)}, {delta:g})-differentially private for "
+            "each row.",
+        },
+        "unit": {"kind": "row", "max_rows": 1},
+        "adjacency": {"kind": "zero_out", "explanation": ZERO_OUT},
+        "mechanism": {
+            "kind": "poisson_gaussian",
+            "sampling": "an independent coin for each row and step",
+            "noise": "Gaussian, on the sum of clipped gradients, once for each step",
+            "noise_multiplier": mechanism.noise_multiplier,
+            "max_norm": mechanism.max_norm,
+            "sampling_rate": mechanism.sampling_rate,
+            "expected_batch_size": mechanism.expected_batch_size,
+            "steps": steps,
+        },
+        "accountant": {
+            "name": "dp_accounting",
+            "version": accountant_version,
+            "method": "PLD",
+            "neighboring_relation": "REPLACE_SPECIAL",
+            "value_discretization_interval": DEFAULT_INTERVAL,
+            "event": "SelfComposed(PoissonSampled(sampling_rate, Gaussian(noise_multiplier)), steps)",
+        },
+        "covers": [
+            "the weights after every step, and so the model",
+            "epsilon, steps, noise and sampling rate",
+        ],
+        "outside": outside,
+        "assumptions": list(THREATS),
+        "code": {"name": "clipwise", "version": clipwise.__version__},
+    }
+
+
+def plain_statement(*, max_norm: float | None, steps: int) -> dict[str, Any]:
+    """Return the statement of a job without differential privacy: that there is no guarantee."""
+    how = (
+        "ordinary gradients"
+        if max_norm is None
+        else f"every row's gradient clipped to norm {max_norm:g} and no noise"
+    )
+    return {
+        "format": FORMAT,
+        "guarantee": {
+            "kind": "none",
+            "summary": f"There is no privacy guarantee: the model was trained with {how}. "
+            "It may reveal rows of its data.",
+        },
+        "mechanism": {"kind": "none", "max_norm": max_norm, "steps": steps},
+        "outside": ["everything: the weights and all metrics"],
+        "code": {"name": "clipwise", "version": clipwise.__version__},
+    }
+
+
+def _up(epsilon: float) -> str:
+    """Write epsilon for people, never rounded down."""
+    return f"{math.ceil(epsilon * 1000) / 1000:g}"
