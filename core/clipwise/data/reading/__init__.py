@@ -45,4 +45,13 @@ def open_source(path: Path) -> Reader:
     return READERS[found](path)
 
 
-__all__ = ["READERS", "Format", "Reader", "SourceColumn", "open_source"]
+__all__ = [
+    "READERS",
+    "CsvReader",
+    "Format",
+    "NpzReader",
+    "ParquetReader",
+    "Reader",
+    "SourceColumn",
+    "open_source",
+]

@@ -54,9 +54,14 @@ class CsvReader(Reader):
         return tuple(notes)
 
     def _header(self) -> list[str]:
-        with refused("the first row cannot be read"), self._open(None, lambda _row: "skip") as reader:
-            first = next((batch for batch in reader if batch.num_rows), None)
-            names = [] if first is None else [str(column[0].as_py() or "") for column in first.columns]
+        try:
+            with refused("the first row cannot be read"), self._open(None, lambda _row: "skip") as reader:
+                first = next((batch for batch in reader if batch.num_rows), None)
+                names = [] if first is None else [str(column[0].as_py() or "") for column in first.columns]
+        except InvalidData as error:
+            if "Empty CSV" in str(error.__cause__):
+                raise InvalidData("the file needs a first row with column names, and rows below it") from None
+            raise
         if len(names) < 2:
             raise InvalidData(
                 "the first row names only one column; separate cells by commas, semicolons, tabs or '|', "
