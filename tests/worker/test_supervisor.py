@@ -1,0 +1,269 @@
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import Engine, func, select, update
+
+from clipwise.artifacts import ArtifactStore
+from clipwise.jobs.states import JobStatus
+from clipwise.store import attempts, migration, orphans
+from clipwise.store.sessions import connect, reading, transaction
+from clipwise.store.tables import ArtifactRow, EventRow, JobRow, LogLineRow, MetricRow, OrphanFileRow
+from clipwise_worker.runner_environment import runner_environment
+from clipwise_worker.stopping import Stopping
+from clipwise_worker.supervisor import Patience, Supervisor
+from tests.job_rows import job_adder
+
+SCRIPT = Path(__file__).parent / "scripted_runner.py"
+Prepare = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    migration.upgrade(database_url)
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore((tmp_path / "artifacts").as_uri())
+
+
+@pytest.fixture
+def prepare(engine: Engine, artifacts: ArtifactStore, tmp_path: Path) -> Prepare:
+    """Return a function that claims a job for a runner with a given behaviour."""
+
+    def prepare(behaviour: str, *, patience: Patience | None = None, **dataset: Any) -> Supervisor:
+        limits = {"max_runtime_seconds": 1 if behaviour == "deaf" else 60}
+        job_adder(engine, **dataset)(spec={"model": {"kind": "mlp"}, "limits": limits})
+        with transaction(engine) as session:
+            claimed = attempts.claim(session, "wkr_1", ["cpu"], ["mlp"])
+        assert claimed is not None
+        return Supervisor(
+            claimed,
+            engine=engine,
+            artifacts=artifacts,
+            folder=tmp_path / "attempt",
+            environment=runner_environment(os.environ, tmp_path / "attempt" / "tmp"),
+            command=(sys.executable, str(SCRIPT), behaviour),
+            patience=patience or Patience(),
+        )
+
+    return prepare
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert not (tmp_path / "attempt").exists()
+    assert [
+        child for child in psutil.Process().children(recursive=True) if SCRIPT.name in str(child.cmdline())
+    ] == []
+
+
+def the_job(engine: Engine) -> JobRow:
+    with reading(engine) as session:
+        return session.execute(select(JobRow)).scalar_one()
+
+
+def lines(engine: Engine) -> list[str]:
+    with reading(engine) as session:
+        return list(session.scalars(select(LogLineRow.line).order_by(LogLineRow.id)))
+
+
+def count(engine: Engine, table: type[Any]) -> int:
+    with reading(engine) as session:
+        return session.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_what_a_runner_says_is_in_the_database_and_its_model_in_the_store(
+    engine: Engine, prepare: Prepare, artifacts: ArtifactStore
+) -> None:
+    assert prepare("train").run() == JobStatus.SUCCEEDED
+    job = the_job(engine)
+    assert (job.status, job.phase, job.step, job.steps) == ("succeeded", None, 5, 5)
+    assert (job.epsilon, job.delta, job.reason_code) == (2.0, 1e-4, None)
+    assert job.result == {"metrics": {"accuracy": 0.5}, "released": False}
+    with reading(engine) as session:
+        loss = session.execute(
+            select(MetricRow.step, MetricRow.value).where(MetricRow.name == "loss").order_by(MetricRow.step)
+        ).all()
+        none = session.scalars(select(MetricRow.step).where(MetricRow.value.is_(None))).all()
+        events = session.scalars(select(EventRow.type).order_by(EventRow.id)).all()
+        artifact = session.execute(select(ArtifactRow)).scalar_one()
+    assert loss == [(step, 1 / step) for step in range(1, 6)]
+    assert none == [3]
+    assert events == ["started", "phase", "warning", "succeeded"]
+    assert sorted(lines(engine)) == ["a complaint", "half way \N{REPLACEMENT CHARACTER} there"]
+    assert (artifact.name, artifact.size, artifact.attempt) == ("model.safetensors", 7, 1)
+    assert artifacts.open(artifact.key).read() == b"weights"
+    assert count(engine, OrphanFileRow) == 0
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "message"),
+    [
+        ("fail", "non_finite_loss", "the loss is not finite"),
+        ("segfault", "internal", "killed by signal 11, SIGSEGV"),
+        ("killed", "internal", r"killed by signal 9, SIGKILL \(out of memory\?\)"),
+        ("exit", "internal", "exit code 7"),
+        ("silent", "internal", "exit code 0 and without a result"),
+        ("garbage", "internal", "a message that cannot be read"),
+        ("unknown_message", "internal", "a message that cannot be read"),
+        ("missing", "internal", "no regular file of its output folder"),
+        ("link", "internal", "no regular file of its output folder"),
+        ("outside", "internal", "no regular file of its output folder"),
+    ],
+)
+def test_whatever_goes_wrong_fails_the_job_with_a_reason(
+    engine: Engine, prepare: Prepare, behaviour: str, code: str, message: str
+) -> None:
+    started = time.monotonic()
+    assert prepare(behaviour).run() == JobStatus.FAILED
+    assert time.monotonic() - started < 5
+    job = the_job(engine)
+    assert (job.status, job.reason_code) == ("failed", code)
+    assert re.search(message, str(job.reason_message))
+    assert count(engine, ArtifactRow) == 0
+    with reading(engine) as session:
+        last = session.scalars(select(EventRow).order_by(EventRow.id.desc())).first()
+    assert last is not None
+    assert (last.type, last.level, last.data) == ("failed", "error", {"status": "failed", "code": code})
+    assert "secret" not in str(job.reason_message)
+
+
+def test_a_traceback_is_in_the_log(engine: Engine, prepare: Prepare) -> None:
+    prepare("fail").run()
+    assert lines(engine) == ["Traceback", "  line"]
+
+
+@pytest.mark.parametrize("behaviour", ["stop_politely", "wait", "deaf"])
+def test_a_cancelled_job_is_cancelled_in_under_two_seconds(
+    engine: Engine, prepare: Prepare, behaviour: str
+) -> None:
+    supervisor = prepare(behaviour)
+    running = threading.Thread(target=supervisor.run)
+    running.start()
+    wait_for(lambda: the_job(engine).phase == "training")
+    with transaction(engine) as session:
+        session.execute(update(JobRow).values(status=JobStatus.CANCELLING))
+    asked = time.monotonic()
+    supervisor.stop(Stopping.CANCELLED)
+    running.join()
+    assert time.monotonic() - asked < (0.5 if behaviour == "stop_politely" else 1.5)
+    job = the_job(engine)
+    assert (job.status, job.reason_code) == ("cancelled", "user_cancelled")
+
+
+def test_the_group_of_a_runner_that_overstays_is_killed(engine: Engine, prepare: Prepare) -> None:
+    started = time.monotonic()
+    assert prepare("deaf").run() == JobStatus.FAILED
+    assert time.monotonic() - started < 4
+    job = the_job(engine)
+    assert job.reason_code == "max_runtime_exceeded"
+    assert "limits.max_runtime_seconds" in str(job.reason_message)
+    sleepers = [p for p in psutil.process_iter(["cmdline"]) if "time.sleep(600)" in str(p.info["cmdline"])]
+    runner = lines(engine)[0].removeprefix("child of ")
+    assert [p for p in sleepers if os.getpgid(p.pid) == int(runner)] == []
+
+
+def test_a_runner_that_has_said_its_last_word_is_not_waited_for_forever(prepare: Prepare) -> None:
+    started = time.monotonic()
+    patience = Patience(after_its_last_word=0.5)
+    assert prepare("say_and_sleep", patience=patience).run() == JobStatus.SUCCEEDED
+    assert time.monotonic() - started < 3
+
+
+def test_a_stopping_worker_fails_the_job_and_says_what_to_do(engine: Engine, prepare: Prepare) -> None:
+    supervisor = prepare("wait")
+    running = threading.Thread(target=supervisor.run)
+    running.start()
+    wait_for(lambda: the_job(engine).phase == "training")
+    supervisor.stop(Stopping.WORKER_STOPS)
+    running.join(3)
+    job = the_job(engine)
+    assert (job.status, job.reason_code) == ("failed", "worker_lost")
+    assert "submit the job again" in str(job.reason_message)
+
+
+def test_an_attempt_that_has_lost_its_job_ends_its_runner_and_writes_nothing(
+    engine: Engine, prepare: Prepare
+) -> None:
+    supervisor = prepare("wait")
+    running = threading.Thread(target=supervisor.run)
+    running.start()
+    wait_for(lambda: the_job(engine).phase == "training")
+    with transaction(engine) as session:
+        session.execute(update(JobRow).values(token=JobRow.token + 1, worker_id="wkr_2"))
+    before = the_job(engine)
+    supervisor.stop(Stopping.LOST)
+    running.join(3)
+    after = the_job(engine)
+    assert (after.status, after.version, after.last_event_id) == (
+        "running",
+        before.version,
+        before.last_event_id,
+    )
+
+
+def test_a_late_success_of_a_lost_job_leaves_no_file(
+    engine: Engine, prepare: Prepare, artifacts: ArtifactStore
+) -> None:
+    supervisor = prepare("train")
+    with transaction(engine) as session:
+        session.execute(update(JobRow).values(token=JobRow.token + 1))
+    assert supervisor.run() is None
+    orphans.sweep(engine, artifacts.delete)
+    assert count(engine, ArtifactRow) == 0
+    assert not artifacts.exists(f"jobs/{supervisor.claimed.attempt.job_id}/1/model.safetensors")
+    assert the_job(engine).status == "running"
+
+
+def test_a_flood_harms_nobody(engine: Engine, prepare: Prepare) -> None:
+    assert prepare("flood").run() == JobStatus.SUCCEEDED
+    kept = lines(engine)
+    assert len(kept) == 10_000
+    assert kept[-1].endswith("the rest is dropped")
+    assert count(engine, MetricRow) == 20_000
+    assert count(engine, EventRow) < 1_010
+
+
+def test_rows_that_are_not_there_are_named_as_the_reason(engine: Engine, prepare: Prepare) -> None:
+    assert prepare("train", source="upload", rows_key="datasets/ds_1/rows").run() == JobStatus.FAILED
+    assert the_job(engine).reason_code == "dataset_unavailable"
+
+
+def test_a_runner_sees_no_credential_and_runs_in_its_own_folder(
+    engine: Engine, prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "CLIPWISE_API_KEY",
+        "CLIPWISE_DATABASE_URL",
+        "AWS_SECRET_ACCESS_KEY",
+        "PYTHON_TOKEN",
+        "PGPASSWORD",
+    ):
+        monkeypatch.setenv(name, "do-not-show")
+    assert prepare("environment").run() == JobStatus.SUCCEEDED
+    seen = json.loads(lines(engine)[0])
+    assert "do-not-show" not in seen.values()
+    assert not [name for name in seen if name.startswith(("CLIPWISE", "AWS"))]
+    assert seen["TMPDIR"] == str(tmp_path / "attempt" / "tmp")
+    assert lines(engine)[1] == str(tmp_path / "attempt")

@@ -1,0 +1,67 @@
+"""The environment of a runner: what a program needs to start, and nothing that opens a door."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+KEPT = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "VIRTUAL_ENV",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+    }
+)
+KEPT_PREFIXES = (
+    "LC_",
+    "PYTHON",
+    "XDG_",
+    "CUDA",
+    "NVIDIA_",
+    "NCCL_",
+    "ROCR_",
+    "HIP_",
+    "OMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "KMP_",
+    "GOMP_",
+    "TORCH",
+    "PYTORCH_",
+    "TRITON_",
+)
+SECRET = re.compile(r"KEY|TOKEN|PASSW|SECRET|CREDENTIAL|AUTH|URL|DSN", re.IGNORECASE)
+
+
+def runner_environment(own: Mapping[str, str], temporary: Path, slots: int = 1) -> dict[str, str]:
+    """Return the environment of a runner, chosen from the worker's own.
+
+    A variable passes by its name alone: a list of what may pass cannot forget a secret. What looks like one
+    is left out even there.
+
+    Args:
+        own: the worker's environment.
+        temporary: the runner's folder for temporary files, which goes with the attempt.
+        slots: runners that share the machine, and so its cores.
+    """
+    passed = {
+        name: value
+        for name, value in own.items()
+        if (name in KEPT or name.startswith(KEPT_PREFIXES)) and not SECRET.search(name)
+    }
+    if slots > 1:
+        passed.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
+    return passed | {
+        "TMPDIR": str(temporary),
+        # What it prints arrives when it is printed, and no module comes from the folder that it runs in.
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",
+    }
