@@ -1,12 +1,7 @@
 """Dropout whose mask depends on (key of the step, row, call), and not on what else is in a microbatch."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, final
-
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 # Constants of splitmix64 (Steele, Lea and Flood, 2014), as signed numbers.
 _GOLDEN = -7046029254386353131
@@ -19,37 +14,23 @@ def row_keys(key: int, rows: int, device: torch.device | None = None) -> Tensor:
     return _mix(torch.arange(rows, dtype=torch.int64, device=device) * _GOLDEN + key)
 
 
-@final
-class KeyedDropout(TorchFunctionMode):
-    """Within it, the dropout functions of torch draw their masks from the key of a single row.
-
-    Dropout inside of composite operations (attention, recurrent layers) is drawn by torch: different
-    for every row, and dependent on the microbatch.
-    """
-
-    def __init__(self, key: Tensor) -> None:
-        super().__init__()
-        self._key = key
-        self._calls = 0
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if "input" in kwargs:
-            args = (kwargs.pop("input"), *args)
-        drop = _DROPOUTS.get(func)
-        if drop is None:
-            return func(*args, **kwargs)
-        self._calls += 1
-        return drop(self._key + self._calls * _SECOND, *args, **kwargs)
+def call_key(key: Tensor, call: int) -> Tensor:
+    """Return the key of a row's `call`-th dropout, from 1, given the key of the row."""
+    # As a tensor, because a Python number beyond 64 bits is refused where a tensor's wraps around.
+    return key + torch.full_like(key, call) * _SECOND
 
 
-def _elements(key: Tensor, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def drop_elements(
+    key: Tensor, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """Do `torch.nn.functional.dropout` with a mask of `key`."""
     return _drop(key, x, x.shape, p, training, inplace)
 
 
-def _channels(key: Tensor, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def drop_channels(
+    key: Tensor, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """Do `torch.nn.functional.dropout1d` and its kin, on (1, C, ...), with a mask of `key`."""
     shape = torch.Size((*x.shape[:2], *(1 for _ in x.shape[2:])))
     return _drop(key, x, shape, p, training, inplace)
 
@@ -77,12 +58,3 @@ def _mix(x: Tensor) -> Tensor:
 def _shift(x: Tensor, bits: int) -> Tensor:
     # int64 shifts keep the sign; the mask makes the shift a logical one.
     return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-_DROPOUTS: dict[Any, Callable[..., Tensor]] = {
-    functional.dropout: _elements,
-    torch.dropout: _elements,
-    functional.dropout1d: _channels,
-    functional.dropout2d: _channels,
-    functional.dropout3d: _channels,
-}

@@ -162,7 +162,7 @@ def add_scaled(total: Tensor, gradient: Tensor, factors: Tensor) -> None:
     """Add `sum_g factors[g] * gradient[g]` to `total`; a unit of factor 0 is masked, not multiplied."""
     if not gradient.numel():
         return
-    flat = gradient.detach().flatten(1).to(total.dtype)
+    flat = gradient.detach().reshape(gradient.shape[0], -1).to(total.dtype)
     if flat.stride(0) == 0:  # the same for every unit, kept once by vmap
         flat = flat.contiguous()
     flat.masked_fill_((factors == 0)[:, None], 0.0)

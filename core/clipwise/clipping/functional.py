@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from clipwise.clipping.batch import Rows
-from clipwise.clipping.dropout import KeyedDropout
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.parameters import Parameters
 from clipwise.clipping.refusals import refusal_of
+from clipwise.clipping.row_mode import RowMode
 from clipwise.errors import ClipwiseError, InvalidInput
 
 Row = tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...], Tensor, Tensor]
@@ -60,33 +60,35 @@ def unit_gradients(
         weight = row[3]
         return torch.where(weight == 0, torch.zeros_like(value), value) * weight, value
 
-    def group_loss(trained: dict[str, Tensor], unit: Row) -> tuple[Tensor, Tensor]:
-        weighted, plain = vmap(row_loss, in_dims=(None, 0), randomness="different")(trained, unit)
-        return weighted.sum(), plain
-
-    single = group == 1
     stacked: Row = (rows.args, rows.kwargs, rows.targets, rows.weights, keys)
-    units = stacked if single else _fold(stacked, group)
-    per_unit = vmap(
-        grad(row_loss if single else group_loss, has_aux=True), in_dims=(None, 0), randomness="different"
-    )
+    per_row = vmap(grad(row_loss, has_aux=True), in_dims=(None, 0), randomness="different")
     with _slow_attention():
         try:
-            grads, losses = per_unit(parameters.trained, units)
+            grads, losses = per_row(parameters.trained, stacked)
         except (ClipwiseError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
                 raise
             raise _explain(error, module, loss, parameters, stacked) from error
-    return UnitGradients(grads=grads, losses=losses.detach().flatten())
+    if group > 1:
+        padding = rows.weights == 0
+        grads = {name: _sum_of_groups(gradient, padding, group) for name, gradient in grads.items()}
+    return UnitGradients(grads=grads, losses=losses.detach())
+
+
+def _sum_of_groups(gradient: Tensor, padding: Tensor, group: int) -> Tensor:
+    """Return the sums (G, *shape) of the gradients (G * k, *shape) without those of padding."""
+    mask = padding.reshape(-1, *(1 for _ in gradient.shape[1:]))
+    kept = torch.where(mask, torch.zeros_like(gradient), gradient)
+    return kept.reshape(-1, group, *gradient.shape[1:]).sum(1)
 
 
 def _loss_of_row(
     module: nn.Module, loss: Loss, parameters: Parameters, trained: dict[str, Tensor], row: Row
 ) -> Tensor:
     args, kwargs, targets, _, key = row
-    with KeyedDropout(key):
+    with RowMode(key):
         outputs = functional_call(
             module,
             parameters.named(trained),
@@ -111,21 +113,6 @@ def require_row_losses(value: Any, rows: int) -> Tensor:
             "use reduction='none' and take the mean over each row's own positions"
         )
     return value
-
-
-def _fold(stacked: Row, group: int) -> Row:
-    args, kwargs, targets, weights, keys = stacked
-
-    def fold(tensor: Tensor) -> Tensor:
-        return tensor.reshape(-1, group, *tensor.shape[1:])
-
-    return (
-        tuple(map(fold, args)),
-        {name: fold(tensor) for name, tensor in kwargs.items()},
-        tuple(map(fold, targets)),
-        fold(weights),
-        fold(keys),
-    )
 
 
 def _explain(

@@ -57,12 +57,12 @@ def units_per_chunk(
 
     Args:
         row_bytes: as `bytes_per_row` gives it.
-        parameters: whose gradients exist once for each unit.
+        parameters: whose gradients exist once for each row.
         group: rows per unit.
         memory: bytes that a chunk may take.
         microbatch: most rows of a chunk, or None.
     """
     gradient = sum(tensor.numel() * tensor.element_size() for tensor in parameters.trained.values())
-    unit = GRADIENT_FACTOR * gradient + ACTIVATION_FACTOR * group * row_bytes
+    unit = group * (GRADIENT_FACTOR * gradient + ACTIVATION_FACTOR * row_bytes)
     fitting = max(1, memory // max(1, unit))
     return fitting if microbatch is None else max(1, min(fitting, math.floor(microbatch / group)))

@@ -13,7 +13,7 @@ def joint_norms(grads: Iterable[Tensor], units: int) -> Tensor:
     scaled by the unit's largest element first. A unit with an element that is not finite has a norm
     that is not finite.
     """
-    flat = [grad.flatten(1) for grad in grads if grad.numel()]
+    flat = [grad.reshape(units, -1) for grad in grads if grad.numel()]
     device = flat[0].device if flat else None
     total = torch.zeros(units, dtype=torch.float64, device=device)
     wide = [grad for grad in flat if grad.dtype == torch.float64]

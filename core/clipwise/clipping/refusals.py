@@ -67,15 +67,12 @@ _CAUSES = {
         "uses an autograd.Function without vmap support; give it setup_context and generate_vmap_rule=True"
     ),
 }
-_RECURRENT = (nn.RNN, nn.GRU)
 
 
 def refusal_of(error: Exception, module: nn.Module) -> UnsupportedModule:
     """Return what to tell about an `error` of torch.func in a forward pass that works on its own."""
     path = path_of(error, module)
     part = module.get_submodule(path)
-    if isinstance(part, _RECURRENT):
-        return UnsupportedModule(path, f"{type(part).__name__} cannot be taken by vmap yet; use nn.LSTM")
     message = str(error)
     for marks, cause in _CAUSES.items():
         if any(mark in message for mark in marks):

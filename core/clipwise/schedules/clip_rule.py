@@ -52,7 +52,8 @@ class FlatClip:
 
     def factors(self, norms: Any) -> Any:
         """Return `min(1, max_norm / norms)`; 1 where the norm is zero."""
-        return self.max_norm / norms.clip(min=self.max_norm)
+        # In this form exactly 1 below the bound, in every framework.
+        return 1.0 / (norms.clip(min=self.max_norm) / self.max_norm)
 
 
 def as_clip_rule(max_norm: Any) -> ClipRule:
