@@ -84,3 +84,15 @@ def test_an_address_that_is_none(url: str) -> None:
 
 def test_the_key_is_not_in_the_repr() -> None:
     assert "hidden" not in repr(Location(url="http://x", key="hidden"))
+
+
+def test_a_client_needs_none_of_the_services_packages() -> None:
+    code = """
+import sys
+for name in "sqlalchemy alembic celery fastapi pydantic_settings ulid fsspec pyarrow torch".split():
+    sys.modules[name] = None  # an import of it fails
+import clipwise.client, clipwise.cli.program
+clipwise.cli.program.run(["jobs"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.startswith("error: no service runs on")
