@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from clipwise.wire.jobs import Job
 
 
+ACCURACY = "eval/accuracy"
+
+
 def demo_job() -> dict[str, Any]:
     """Return the demo's job: digits at epsilon 3, with a seed that no other run has."""
     return {
@@ -134,7 +137,7 @@ def _present(host: Host, job: "Job", *, as_json: bool) -> None:
     }
     metrics = job.result.metrics if job.result else {}
     found = {
-        "accuracy": metrics.get("accuracy"),
+        "accuracy": metrics.get(ACCURACY),
         "epsilon": job.privacy.epsilon if job.privacy else None,
         "delta": job.privacy.delta if job.privacy else None,
     }

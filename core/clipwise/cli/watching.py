@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.25
 LINE_SECONDS = 1.0
-LOSS = "train_loss"
+LOSS = "train/loss"
 
 
 @dataclass(frozen=True, kw_only=True)
