@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clipwise.clipping.batch import Rows
 from clipwise.clipping.losses import Loss
@@ -137,10 +138,11 @@ def _explain(
 
 @contextmanager
 def _slow_attention() -> Iterator[None]:
-    """Keep attention modules in evaluation mode off their fused path, which `vmap` cannot take."""
+    """Keep attention off its fused kernels: `vmap` cannot take them, or takes them row by row."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)

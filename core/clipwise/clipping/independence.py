@@ -19,7 +19,9 @@ TOLERANCE = 1e-4
 
 
 def require_independent(module: nn.Module, loss: Loss, rows: Rows) -> None:
-    """Check that the first row's gradient is the same beside two different companions.
+    """Check that the first row's gradient is the same before, and behind, two different companions.
+
+    Both places are looked at: what runs along the rows, like a recurrent layer, moves only later rows.
 
     Args:
         module: run as it is, in the mode that it is in; its buffers stay as they are.
@@ -32,16 +34,16 @@ def require_independent(module: nn.Module, loss: Loss, rows: Rows) -> None:
     """
     if rows.size == 0:
         return
-    pairs = [_pair(rows, _companion(rows, i)) for i in range(2)]
-    found = [_first_row_gradient(module, loss, pair) for pair in pairs]
-    if _same(found[0], found[1]):
-        return
-    path = _mixing_path(module, pairs)
-    raise UnsupportedModule(
-        path,
-        "the gradient of one row changes when another row of the batch does, so it mixes samples; compute "
-        "statistics over a row's own axes, and keep the first axis of every tensor for the rows",
-    )
+    for place in (0, 1):
+        pairs = [_pair(rows, _companion(rows, i), place) for i in range(2)]
+        beside_one, beside_other = (_gradient_at(module, loss, pair, place) for pair in pairs)
+        if not _same(beside_one, beside_other):
+            raise UnsupportedModule(
+                _mixing_path(module, pairs, place),
+                "the gradient of one row changes when another row of the batch does, so it mixes samples; "
+                "compute statistics over a row's own axes, and keep the first axis of every tensor for the "
+                "rows",
+            )
 
 
 def _companion(rows: Rows, which: int) -> Rows:
@@ -64,9 +66,11 @@ def _changed(tensor: Tensor) -> Tensor:
     return -2 * tensor + 0.5 if tensor.is_floating_point() else torch.zeros_like(tensor)
 
 
-def _pair(rows: Rows, companion: Rows) -> Rows:
+def _pair(rows: Rows, companion: Rows, place: int) -> Rows:
+    """Return two rows: the first of `rows` at `place`, the companion at the other one."""
+
     def join(a: Tensor, b: Tensor) -> Tensor:
-        return torch.cat([a[:1], b])
+        return torch.cat([b, a[:1]] if place else [a[:1], b])
 
     return Rows(
         args=tuple(map(join, rows.args, companion.args)),
@@ -76,10 +80,10 @@ def _pair(rows: Rows, companion: Rows) -> Rows:
     )
 
 
-def _first_row_gradient(module: nn.Module, loss: Loss, rows: Rows) -> tuple[Tensor, ...]:
+def _gradient_at(module: nn.Module, loss: Loss, rows: Rows, place: int) -> tuple[Tensor, ...]:
     parameters = parameters_of(module)
     trained = {name: tensor.requires_grad_() for name, tensor in parameters.trained.items()}
-    # One seed, so that dropout gives the first row one mask beside either companion.
+    # One seed, so that dropout gives the row one mask beside either companion.
     with torch.random.fork_rng(devices=()), torch.enable_grad():
         torch.manual_seed(0)
         outputs = functional_call(
@@ -87,9 +91,9 @@ def _first_row_gradient(module: nn.Module, loss: Loss, rows: Rows) -> tuple[Tens
         )
         losses = require_row_losses(loss(outputs, *rows.targets), 2)
         gradients = torch.autograd.grad(
-            losses[0], list(trained.values()), allow_unused=True, materialize_grads=True
+            losses[place], list(trained.values()), allow_unused=True, materialize_grads=True
         )
-    return (losses[0].detach(), *(gradient.detach() for gradient in gradients))
+    return (losses[place].detach(), *(gradient.detach() for gradient in gradients))
 
 
 def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
@@ -107,14 +111,14 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return bool(((a - b).abs() <= TOLERANCE * size + torch.finfo(a.dtype).tiny).all())
 
 
-def _mixing_path(module: nn.Module, pairs: list[Rows]) -> str:
-    """Return the first part, in order of completion, whose first row depends on the second one.
+def _mixing_path(module: nn.Module, pairs: list[Rows], place: int) -> str:
+    """Return the first part, in order of completion, whose row at `place` depends on the other.
 
     Looks at a copy of the module, so that no hook is ever on the original.
     """
     try:
         double = copy.deepcopy(module)
-        beside_one, beside_other = (_first_rows(double, pair) for pair in pairs)
+        beside_one, beside_other = (_rows_at(double, pair, place) for pair in pairs)
     except ClipwiseError:
         raise
     except Exception:  # a module that cannot be copied, or keeps no order: the path stays unknown
@@ -125,14 +129,14 @@ def _mixing_path(module: nn.Module, pairs: list[Rows]) -> str:
     return ""
 
 
-def _first_rows(module: nn.Module, rows: Rows) -> list[tuple[str, tuple[Tensor, ...]]]:
+def _rows_at(module: nn.Module, rows: Rows, place: int) -> list[tuple[str, tuple[Tensor, ...]]]:
     seen: list[tuple[str, tuple[Tensor, ...]]] = []
 
     def record(path: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             tensors = output if isinstance(output, tuple | list) else (output,)
             kept = (t for t in tensors if isinstance(t, Tensor) and t.ndim and t.shape[0] == rows.size)
-            seen.append((path, tuple(tensor[0].detach().clone() for tensor in kept)))
+            seen.append((path, tuple(tensor[place].detach().clone() for tensor in kept)))
 
         return hook
 

@@ -1,0 +1,167 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from clipwise.clipping import clipped_gradients
+from clipwise.errors import UnsupportedModule
+from clipwise.models import TorchModel
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class ReadingOut(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.sum().item()
+
+
+class Masking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0].sum().expand(1, 4)
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean.add_(x.detach().mean(0))
+        return x - self.mean
+
+
+class WritingInPlace(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros(1, 4).add_(x)
+
+
+class Checkpointing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.inner, x, use_reentrant=False)
+
+
+class Aliasing(nn.Module):
+    """Two parameters that are different views of one storage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Linear(4, 4, bias=False)
+        self.right = nn.Linear(4, 4, bias=False)
+        self.right.weight = nn.Parameter(self.left.weight.detach().t())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.right(self.left(x))
+
+
+class Centring(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+class Heads(nn.Module):
+    """A sequence model that takes the rows for positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x)[0]
+
+
+def inside(part: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.Sequential(part, nn.Linear(4, 1)))
+
+
+def square(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs.flatten(1).square().mean(1)
+
+
+REFUSED: tuple[tuple[Callable[[], nn.Module], str, str], ...] = (
+    (lambda: inside(nn.BatchNorm1d(4)), "1.0", "GroupNorm"),
+    (lambda: inside(nn.BatchNorm1d(4, track_running_stats=False)).eval(), "1.0", "GroupNorm"),
+    (lambda: inside(nn.SyncBatchNorm(4)), "1.0", "GroupNorm"),
+    (lambda: inside(nn.InstanceNorm1d(4, track_running_stats=True)), "1.0", "track_running_stats=False"),
+    (lambda: inside(nn.Embedding(3, 4, sparse=True)), "1.0", "sparse=False"),
+    (lambda: inside(nn.Embedding(3, 4, max_norm=1.0)), "1.0", "max_norm=None"),
+    (lambda: inside(nn.LazyLinear(4)), "1.0", "run the module once"),
+    (lambda: inside(torch.jit.script(nn.ReLU())), "1.0", "original nn.Module"),
+    (lambda: inside(Branching()), "1.0", "torch.where"),
+    (lambda: inside(ReadingOut()), "1.0", "keep numbers as tensors"),
+    (lambda: inside(Masking()), "1.0", "boolean mask"),
+    (lambda: inside(Counting()), "1.0", "in place"),
+    (lambda: inside(WritingInPlace()), "1.0", "out-of-place"),
+    (lambda: inside(Checkpointing()), "1.0", "microbatch_size"),
+    (lambda: inside(Aliasing()), "1.0.right", "one storage"),
+    (lambda: inside(nn.ReLU()).requires_grad_(False), "", "requires_grad"),
+    (lambda: nn.DataParallel(nn.Linear(4, 1)), "", ".module"),
+    (lambda: inside(nn.Linear(4, 4, dtype=torch.complex64)), "1.0", "real floating type"),
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("make", "path", "way_out"), REFUSED)
+def test_what_has_no_per_sample_gradients_is_refused_with_its_path(
+    make: Callable[[], nn.Module], path: str, way_out: str
+) -> None:
+    module = make()
+    with pytest.raises(UnsupportedModule, match="module '") as caught:
+        clipped_gradients(module, square, (torch.randn(5, 4), torch.zeros(5)), 1.0)
+    assert caught.value.path == path
+    assert way_out in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda: inside(Centring()), "1.0"),
+        (lambda: nn.Sequential(nn.Linear(4, 4), Heads()), "1.attention"),
+        (lambda: inside(nn.Softmax(dim=0)), "1.0"),
+        (lambda: nn.Sequential(nn.LSTM(4, 3)), "0"),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_the_probe_refuses_what_mixes_samples(make: Callable[[], nn.Module], path: str, rows: int) -> None:
+    torch.manual_seed(1)
+    module = make()
+
+    def loss(outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        first = outputs[0] if isinstance(outputs, tuple) else outputs
+        return first.flatten(1).square().mean(1)
+
+    with pytest.raises(UnsupportedModule, match="mixes samples") as caught:
+        TorchModel(module, loss).probe_independence((torch.randn(rows, 4), torch.zeros(rows)))
+    assert caught.value.path == path
+    assert not any(part._forward_hooks for part in module.modules())
+
+
+def test_the_probe_refuses_a_loss_that_mixes_samples() -> None:
+    def contrastive(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs @ outputs.T).logsumexp(1)
+
+    with pytest.raises(UnsupportedModule, match=r"\(root\)"):
+        TorchModel(nn.Linear(4, 2), contrastive).probe_independence((torch.randn(4, 4), torch.zeros(4)))
+
+
+def test_the_probe_lets_independent_modules_pass_dropout_included() -> None:
+    norm = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8).eval(), nn.Dropout(0.5), nn.GroupNorm(2, 8))
+    state = torch.random.get_rng_state()
+    TorchModel(norm, square).probe_independence((torch.randn(3, 4), torch.zeros(3)))
+    TorchModel(norm, square).probe_independence((torch.zeros(0, 4), torch.zeros(0)))
+    torch.random.set_rng_state(state)
+    TorchModel(nn.Embedding(5, 2), square).probe_independence((torch.tensor([[3, 4]]), torch.zeros(1)))
+
+
+def test_an_error_of_the_module_itself_is_not_called_unsupported() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        clipped_gradients(nn.Linear(3, 1), square, (torch.randn(5, 4), torch.zeros(5)), 1.0)
+    assert not isinstance(caught.value, UnsupportedModule)
