@@ -1,13 +1,31 @@
 """The application: routes, errors, access and the dashboard around one set of services."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 import clipwise
+from clipwise.artifacts import ArtifactStore
 from clipwise.settings import Settings
+from clipwise.store import builtins, keys
+from clipwise.store.migration import require_current
+from clipwise.store.sessions import connect
 from clipwise_api import errors
+from clipwise_api.dashboard import Dashboard
+from clipwise_api.delivery import Delivery
 from clipwise_api.documents import EVERY_ROUTE
+from clipwise_api.envelope import Envelope
+from clipwise_api.gate import Gate
+from clipwise_api.planner import Planner
 from clipwise_api.routes import access, catalogue, datasets, fleet, health, job_outputs, jobs
+from clipwise_api.services import Permitted, ServiceSet
+from clipwise_api.streams import Streams
+from clipwise_api.upkeep import Upkeep
 
 ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
@@ -18,6 +36,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     access.router,
     health.router,
 )
+REQUEST_THREADS = 16
+"""Requests in work at once: never more than the database's pool has connections."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -29,13 +49,55 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
     )
-    for router in ROUTERS:
-        app.include_router(router, responses=EVERY_ROUTE)
-    errors.install(app)
     app.state.settings = settings
+    for router in ROUTERS:
+        app.include_router(router, responses=EVERY_ROUTE, dependencies=[Permitted])
+    app.router.default = Dashboard()
+    errors.install(app)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Envelope)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
+    services = await asyncio.to_thread(_start, settings, asyncio.get_running_loop())
+    app.state.services = services
+    upkeep = asyncio.create_task(Upkeep(services).run())
+    try:
+        yield
+    finally:
+        services.streams.close()
+        upkeep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await upkeep
+        services.planner.close()
+        services.engine.dispose()
+
+
+def _start(settings: Settings, loop: asyncio.AbstractEventLoop) -> ServiceSet:
+    engine = connect(settings.database)
+    require_current(engine)
+    given = settings.api_key.get_secret_value() if settings.api_key else None
+    keys.ensure_first_key(engine, given, settings.key_file)
+    builtins.seed(engine)
+    outbox_filled = asyncio.Event()
+    return ServiceSet(
+        settings=settings,
+        engine=engine,
+        artifacts=ArtifactStore(settings.artifacts),
+        planner=Planner(engine, loop, outbox_filled.set),
+        streams=Streams(engine),
+        delivery=Delivery(settings, engine),
+        loop=loop,
+        outbox_filled=outbox_filled,
+    )
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -1,7 +1,6 @@
 """ETags: what a client has seen, and what it means to change."""
 
 import hashlib
-from collections.abc import Callable
 
 from fastapi.exceptions import HTTPException
 
@@ -24,7 +23,7 @@ def not_modified(thing: WireObject, if_none_match: str | None) -> None:
         raise HTTPException(304, headers={"ETag": etag(thing)})
 
 
-def require_match(current: Callable[[], WireObject], if_match: str | None) -> None:
+def require_match(current: WireObject, if_match: str | None) -> None:
     """Check that the client means the current version; without If-Match it means any.
 
     Raises:
@@ -32,7 +31,7 @@ def require_match(current: Callable[[], WireObject], if_match: str | None) -> No
     """
     if if_match is None or if_match.strip() == "*":
         return
-    now = etag(current())
+    now = etag(current)
     if not names(if_match, now):
         raise PreconditionFailed(
             f"If-Match names {if_match}, but the current version is {now}; read it again, then decide"

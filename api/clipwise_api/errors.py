@@ -43,6 +43,7 @@ FRAMEWORK_CODES = {
     406: "not_acceptable",
     413: "too_large",
     415: "unsupported_media_type",
+    422: "invalid_input",
 }
 
 
@@ -190,9 +191,15 @@ def _invalid(request_id: str, found: Sequence[Any]) -> Response:
 def _framework(request: Request, error: HTTPException) -> Response:
     code = FRAMEWORK_CODES.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
     detail = str(error.detail)
+    if error.status_code == 304:
+        return Response(status_code=304, headers=error.headers)
     if error.status_code == 404:
         detail = f"nothing is at {request.url.path}; the routes are in the OpenAPI document, /openapi.json"
     if error.status_code == 405:
         detail = f"{request.method} is not possible at {request.url.path}"
     headers = dict(error.headers or {})
-    return problem(request_id_of(request), error.status_code, code, detail, headers=headers)
+    members = {}
+    pointer = getattr(error, "pointer", None)
+    if pointer is not None:
+        members["errors"] = [_field(pointer, detail, code)]
+    return problem(request_id_of(request), error.status_code, code, detail, headers=headers, **members)

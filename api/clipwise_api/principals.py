@@ -9,7 +9,7 @@ OWNER: frozenset[Role] = frozenset({"owner"})
 DATA: frozenset[Role] = frozenset({"owner", "analyst"})
 MACHINES: frozenset[Role] = frozenset({"owner", "operator"})
 EVERYONE: frozenset[Role] = frozenset({"owner", "analyst", "operator"})
-NO_KEY: frozenset[Role] | None = None
+NO_KEY: None = None
 
 PERMISSIONS: dict[str, frozenset[Role] | None] = {
     "healthz": NO_KEY,
@@ -76,7 +76,7 @@ def require_permission(principal: Principal | None, operation: str) -> None:
         Forbidden: if not.
     """
     allowed = PERMISSIONS.get(operation, frozenset())
-    if allowed is NO_KEY:
+    if allowed is None:
         return
     if principal is None or principal.role not in allowed:
         role = principal.role if principal else "nobody"

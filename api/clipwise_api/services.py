@@ -1,29 +1,43 @@
 """What the routes need, made once for each process, and how they ask for it."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 from sqlalchemy import Engine
 
+from clipwise.artifacts import ArtifactStore
+from clipwise.errors import Unauthenticated
 from clipwise.settings import Settings
+from clipwise_api.delivery import Delivery
 from clipwise_api.planner import Planner
-from clipwise_api.principals import Principal
+from clipwise_api.principals import Principal, require_permission
 from clipwise_api.streams import Streams
-
-if TYPE_CHECKING:
-    from clipwise.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSet:
-    """The process's engine, artifact store, planner and event streams."""
+    """What the process works with.
+
+    Attributes:
+        outbox_filled: set, on the event loop, when a message waits for the relay.
+        used_keys: ids of keys that were used since they were last noted.
+    """
 
     settings: Settings
     engine: Engine
-    artifacts: "ArtifactStore"
+    artifacts: ArtifactStore
     planner: Planner
     streams: Streams
+    delivery: Delivery
+    loop: asyncio.AbstractEventLoop
+    outbox_filled: asyncio.Event
+    used_keys: set[str] = field(default_factory=set)
+
+    def wake_relay(self) -> None:
+        """Have the outbox looked at now; callable from any thread."""
+        self.loop.call_soon_threadsafe(self.outbox_filled.set)
 
 
 async def _services(request: Request) -> ServiceSet:
@@ -32,10 +46,19 @@ async def _services(request: Request) -> ServiceSet:
 
 
 async def _caller(request: Request) -> Principal:
-    principal: Principal = request.scope["state"]["principal"]
+    principal: Principal | None = request.scope["state"].get("principal")
+    if principal is None:
+        raise Unauthenticated("no key was sent; send it as: Authorization: Bearer cw_...")
     return principal
 
 
+async def _permitted(request: Request) -> None:
+    principal: Principal | None = request.scope["state"].get("principal")
+    require_permission(principal, request.scope["route"].name)
+
+
+Permitted = Depends(_permitted)
+"""On every route: the caller's role may use it."""
 Services = Annotated[ServiceSet, Depends(_services)]
 Caller = Annotated[Principal, Depends(_caller)]
 IdempotencyKey = Annotated[

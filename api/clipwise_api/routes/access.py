@@ -6,10 +6,11 @@ from clipwise.wire.fleet import ApiKey, NewApiKey, Session, SignIn, SignInLink
 from clipwise.wire.jobs import Deleted
 from clipwise.wire.listing import Page
 from clipwise_api import sign_in
+from clipwise_api.bodies import JsonRoute
 from clipwise_api.documents import problems
 from clipwise_api.services import Caller, IdempotencyKey, Services
 
-router = APIRouter(prefix="/v1", tags=["access"])
+router = APIRouter(prefix="/v1", tags=["access"], route_class=JsonRoute)
 
 
 @router.post("/api_keys", status_code=201, responses=problems(409, 413, 415))
@@ -31,7 +32,7 @@ def create_api_key(
 @router.get("/api_keys", responses=problems())
 def list_api_keys(services: Services) -> Page[ApiKey]:
     """List the keys that work."""
-    return Page(data=sign_in.keys(services))
+    return Page(data=sign_in.keys_of(services))
 
 
 @router.delete("/api_keys/{key_id}", responses=problems(404, 409))

@@ -4,11 +4,12 @@ from fastapi import APIRouter
 
 from clipwise.wire.jobs import KindDescription
 from clipwise.wire.listing import Page
+from clipwise_api.bodies import JsonRoute
 from clipwise_api.documents import problems
 from clipwise_api.services import Services
 from clipwise_api.views import catalogue
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=JsonRoute)
 
 
 @router.get("/models", responses=problems())

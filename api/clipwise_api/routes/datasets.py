@@ -10,13 +10,14 @@ from clipwise.wire.datasets import Dataset, Population
 from clipwise.wire.jobs import Deleted
 from clipwise.wire.listing import Page
 from clipwise_api import registration
-from clipwise_api.caching import etag, not_modified, require_match
+from clipwise_api.bodies import JsonRoute
+from clipwise_api.caching import etag, not_modified
 from clipwise_api.documents import problems
 from clipwise_api.services import After, Caller, IdempotencyKey, IfMatch, IfNoneMatch, Limit, Services
 from clipwise_api.uploads import receive
 from clipwise_api.views import datasets as views
 
-router = APIRouter(prefix="/v1", tags=["datasets"])
+router = APIRouter(prefix="/v1", tags=["datasets"], route_class=JsonRoute)
 
 UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -55,7 +56,7 @@ async def create_dataset(
     idempotency_key: IdempotencyKey = None,
 ) -> Dataset:
     """Upload a data set. Without a schema it is `proposed` until its schema is confirmed."""
-    async with receive(request, services.settings.max_upload_bytes) as upload:
+    async with receive(request, services.artifacts, services.settings.max_upload_bytes) as upload:
         dataset, replayed = await run_in_threadpool(
             registration.register, services, who, upload, idempotency_key
         )
@@ -87,15 +88,13 @@ def confirm_dataset_schema(
     dataset_id: str, schema: DatasetSchema, who: Caller, services: Services, if_match: IfMatch = None
 ) -> Dataset:
     """Confirm the proposed schema, or replace it."""
-    require_match(lambda: views.one(services, who, dataset_id), if_match)
-    return registration.confirm(services, who, dataset_id, schema)
+    return registration.confirm(services, who, dataset_id, schema, if_match)
 
 
 @router.delete("/datasets/{dataset_id}", responses=problems(404, 409, 412))
 def delete_dataset(dataset_id: str, who: Caller, services: Services, if_match: IfMatch = None) -> Deleted:
     """Delete a data set and its files. Its jobs stay."""
-    require_match(lambda: views.one(services, who, dataset_id), if_match)
-    return registration.delete(services, who, dataset_id)
+    return registration.delete(services, who, dataset_id, if_match)
 
 
 @router.get("/populations", responses=problems())

@@ -4,10 +4,11 @@ from fastapi import APIRouter, Response
 
 from clipwise.wire.fleet import Health
 from clipwise_api import readiness
+from clipwise_api.bodies import JsonRoute
 from clipwise_api.documents import problems
 from clipwise_api.services import Services
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=JsonRoute)
 
 
 @router.get("/healthz", responses=problems())

@@ -9,20 +9,26 @@ from starlette.responses import Response
 from clipwise.wire.jobs import Artifact, Event, LogLine, MetricSeries
 from clipwise.wire.listing import Page
 from clipwise_api import downloads
+from clipwise_api.bodies import JsonRoute
 from clipwise_api.documents import problems
 from clipwise_api.event_stream import EventStream
 from clipwise_api.services import Caller, IfNoneMatch, JobId, Services
 from clipwise_api.views import outputs
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["job outputs"])
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["job outputs"], route_class=JsonRoute)
 Number = Annotated[int, Query(ge=0, lt=2**31)]
+ENDED = {"description": "The job has ended, and the client has every event."}
 STREAM = {"text/event-stream": {"schema": {"type": "string", "description": "Server-sent events."}}}
 
 
 @router.get(
     "/events",
     response_model=Page[Event],
-    responses={200: {"description": "A list, or a stream.", "content": STREAM}, **problems(404)},
+    responses={
+        200: {"description": "A list, or a stream.", "content": STREAM},
+        204: {"description": "The job has ended, and the client has every event."},
+        **problems(404),
+    },
 )
 async def list_events(
     job_id: JobId,
@@ -36,8 +42,10 @@ async def list_events(
     """List a job's events; with `Accept: text/event-stream`, stream them until the job has ended."""
     if "text/event-stream" in request.headers.get("accept", ""):
         start = outputs.resume_point(after, last_event_id)
-        view = await run_in_threadpool(outputs.stream_view, services, who, job_id)
-        return EventStream(services.streams, job_id, start, view)
+        view, over = await run_in_threadpool(outputs.stream_view, services, who, job_id, start)
+        if over and last_event_id is not None:
+            return Response(status_code=204)  # tells a browser not to connect again
+        return EventStream(services.streams, job_id, start, who.key_id, view)
     return await run_in_threadpool(outputs.events, services, who, job_id, after, limit)
 
 

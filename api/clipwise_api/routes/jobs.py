@@ -9,12 +9,13 @@ from clipwise.jobs.states import JobStatus
 from clipwise.wire.jobs import Deleted, Job, PendingPlan, Plan
 from clipwise.wire.listing import Page
 from clipwise_api import submission
-from clipwise_api.caching import etag, not_modified, require_match
+from clipwise_api.bodies import JsonRoute
+from clipwise_api.caching import etag, not_modified
 from clipwise_api.documents import problems
 from clipwise_api.services import After, Caller, IdempotencyKey, IfMatch, IfNoneMatch, JobId, Limit, Services
 from clipwise_api.views import jobs as views
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 
 
 @router.post("", status_code=201, responses=problems(409, 413, 415))
@@ -31,11 +32,11 @@ def create_job(
 
 @router.post(
     "/validate",
-    responses={202: {"model": PendingPlan, "description": "Still computing."}, **problems(413, 415)},
+    responses={202: {"model": PendingPlan, "description": "Still computing."}, **problems(413, 415, 503)},
 )
-def validate_job(spec: JobSpec, who: Caller, services: Services) -> Plan:
+async def validate_job(spec: JobSpec, who: Caller, services: Services) -> Plan:
     """Return the plan of a job without creating anything."""
-    return submission.plan(services, who, spec)
+    return await submission.plan(services, who, spec)
 
 
 @router.get("", responses=problems())
@@ -72,12 +73,10 @@ def get_job(
 @router.post("/{job_id}/cancel", responses=problems(404, 409, 412))
 def cancel_job(job_id: JobId, who: Caller, services: Services, if_match: IfMatch = None) -> Job:
     """Cancel a job: at once while it waits, else as soon as its worker has stopped it."""
-    require_match(lambda: views.one(services, who, job_id), if_match)
-    return submission.cancel(services, who, job_id)
+    return submission.cancel(services, who, job_id, if_match)
 
 
 @router.delete("/{job_id}", responses=problems(404, 409, 412))
 def delete_job(job_id: JobId, who: Caller, services: Services, if_match: IfMatch = None) -> Deleted:
     """Delete a finished job with everything that it left."""
-    require_match(lambda: views.one(services, who, job_id), if_match)
-    return submission.delete(services, who, job_id)
+    return submission.delete(services, who, job_id, if_match)

@@ -40,10 +40,10 @@ def population_named(session: Session, name: str, visibility: str) -> Population
     return row
 
 
-def populations(session: Session) -> Sequence[PopulationRow]:
-    """Return every population that has a data set, by name."""
+def populations(session: Session, *, exact: bool) -> Sequence[PopulationRow]:
+    """Return every population that has a data set which may be shown, by name."""
     used = select(DatasetRow.id).where(
-        DatasetRow.population_id == PopulationRow.id, DatasetRow.deleted_at.is_(None)
+        DatasetRow.population_id == PopulationRow.id, _live(), _shown(exact=exact)
     )
     return session.scalars(select(PopulationRow).where(used.exists()).order_by(PopulationRow.name)).all()
 
@@ -54,14 +54,22 @@ def add(session: Session, row: DatasetRow) -> None:
     Raises:
         Conflict: if its name is taken.
     """
-    taken = Conflict(f"there is a data set named '{row.name}' already; give another name, or delete it first")
-    if session.scalar(select(DatasetRow.id).where(DatasetRow.name == row.name, _live())):
-        raise taken
+    require_free(session, row.name)
     try:
         with session.begin_nested():
             session.add(row)
     except IntegrityError as error:
-        raise taken from error
+        raise _taken(row.name) from error
+
+
+def require_free(session: Session, name: str) -> None:
+    """Check that no data set has this name.
+
+    Raises:
+        Conflict: if one has.
+    """
+    if session.scalar(select(DatasetRow.id).where(DatasetRow.name == name, _live())):
+        raise _taken(name)
 
 
 def find(session: Session, id_or_name: str, *, share: bool = False) -> DatasetRecord | None:
@@ -161,6 +169,10 @@ def remove(session: Session, row: DatasetRow) -> None:
     row.deleted_at = datetime.now(UTC)
     row.source_key = row.rows_key = None
     row.version += 1
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"there is a data set named '{name}' already; give another name, or delete it first")
 
 
 def _with_population() -> Any:

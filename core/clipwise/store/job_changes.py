@@ -27,18 +27,18 @@ def planned(session: Session, job_id: str, plan: Mapping[str, Any]) -> bool:
     return True
 
 
-def refused(session: Session, job_id: str, message: str) -> bool:
+def refused(session: Session, job_id: str, code: ReasonCode, message: str) -> bool:
     """Fail a job that has no plan; False if it is not waiting for one any more."""
     changes = {
         "status": JobStatus.FAILED,
-        "reason_code": ReasonCode.VALIDATION_FAILED,
+        "reason_code": code,
         "reason_message": message,
         "finished_at": datetime.now(UTC),
     }
     row = _leave_validating(session, job_id, changes)
     if row is None:
         return False
-    data = {"status": JobStatus.FAILED, "code": ReasonCode.VALIDATION_FAILED}
+    data = {"status": JobStatus.FAILED, "code": code}
     append_event(session, job_id, "failed", "error", message, data)
     return True
 

@@ -43,7 +43,14 @@ class JobFilter:
 
 
 def add(
-    session: Session, job_id: str, spec: JobSpec, dataset: DatasetRow, plan: Mapping[str, Any] | None, by: str
+    session: Session,
+    job_id: str,
+    spec: JobSpec,
+    dataset: DatasetRow,
+    *,
+    plan: Mapping[str, Any] | None,
+    steps: int,
+    by: str,
 ) -> JobRow:
     """Write a job with its tags and its first event; with a plan it is queued, else it waits for one."""
     status = JobStatus.VALIDATING if plan is None else JobStatus.QUEUED
@@ -56,7 +63,7 @@ def add(
         dataset_id=dataset.id,
         model_kind=str(spec.model["kind"]),
         queue=spec.resources.queue,
-        steps=plan["steps"] if plan is not None else spec.training.steps,
+        steps=steps,
         delta=spec.privacy.delta if spec.privacy else None,
         created_by=by,
         created_at=datetime.now(UTC),

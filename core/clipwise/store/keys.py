@@ -93,6 +93,12 @@ def revoke_key(session: Session, key_id: str) -> None:
     session.execute(delete(SignInTokenRow).where(SignInTokenRow.api_key_id == key_id))
 
 
+def working(session: Session, key_ids: Collection[str]) -> frozenset[str]:
+    """Return those of these keys that are not revoked."""
+    query = select(ApiKeyRow.id).where(ApiKeyRow.id.in_(key_ids), ApiKeyRow.revoked_at.is_(None))
+    return frozenset(session.scalars(query))
+
+
 def mark_used(session: Session, key_ids: Collection[str]) -> None:
     """Note that these keys were used just now."""
     session.execute(update(ApiKeyRow).where(ApiKeyRow.id.in_(key_ids)).values(last_used_at=datetime.now(UTC)))

@@ -1,0 +1,92 @@
+"""The server around the application: uvicorn, with event streams that end when it begins to stop."""
+
+import logging
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from clipwise.errors import ClipwiseError, ConfigurationError
+from clipwise.settings import Settings
+from clipwise_api.app import create_app
+from clipwise_api.services import ServiceSet
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 3
+KEEP_ALIVE_SECONDS = 30
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server; it would wait for open event streams, so they are closed first."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._application = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the event streams, then everything else."""
+        services: ServiceSet | None = getattr(self._application.state, "services", None)
+        if services is not None:
+            services.streams.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM; then stop within five seconds.
+
+    Raises:
+        ConfigurationError: if the address cannot be listened on, or the service is not set up.
+    """
+    listening = listen(settings.host, settings.port)
+    bound = settings.model_copy(update={"port": listening.getsockname()[1]})
+    app = create_app(bound)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
+    log.info("listening on %s port %d", bound.host, bound.port)
+    with listening:
+        Server(config, app).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises:
+        ConfigurationError: if the address is taken or is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port} ({error.strerror}); set CLIPWISE_HOST and CLIPWISE_PORT"
+        ) from error
+    return listening
+
+
+def main() -> None:
+    """Run the api from the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for quiet in ("uvicorn.error", "kombu", "amqp"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+    try:
+        serve(Settings())
+    except ClipwiseError as error:
+        sys.exit(f"clipwise api: {error.detail}")
+    except KeyboardInterrupt:
+        sys.exit(0)

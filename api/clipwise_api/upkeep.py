@@ -1,0 +1,102 @@
+"""What runs beside the requests: outbox, plans, files without an owner, expired rows, keys in use."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from clipwise.store import access, idempotency, keys, orphans
+from clipwise.store.sessions import transaction
+from clipwise_api.services import ServiceSet
+
+log = logging.getLogger(__name__)
+
+RELAY_SECONDS = 1.0
+FILES_SECONDS = 5.0
+EXPIRY_SECONDS = 600.0
+KEYS_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Upkeep:
+    """The process's background work; every part goes on after a failure, and says so once."""
+
+    def __init__(self, services: ServiceSet) -> None:
+        self._services = services
+        # Threads of its own: a broker that hangs must not hold requests up.
+        self._threads = ThreadPoolExecutor(3, thread_name_prefix="upkeep")
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._services.streams.run())
+                group.create_task(self._services.planner.run())
+                group.create_task(self._relay())
+                group.create_task(self._every(FILES_SECONDS, self._delete_files))
+                group.create_task(self._every(EXPIRY_SECONDS, self._remove_expired))
+                group.create_task(self._every(KEYS_SECONDS, self._note_used_keys))
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _relay(self) -> None:
+        wake = self._services.outbox_filled
+
+        async def relay() -> None:
+            await self._in_thread(self._services.delivery.relay)
+            try:
+                async with asyncio.timeout(RELAY_SECONDS):
+                    await wake.wait()
+            except TimeoutError:
+                return
+            wake.clear()
+
+        await self._forever("the outbox", relay)
+
+    async def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        async def once() -> None:
+            await self._in_thread(work)
+            await asyncio.sleep(seconds)
+
+        await self._forever(work.__name__, once)
+
+    async def _forever(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
+            try:
+                await work()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("%s has to wait: %s", what, type(error).__name__, exc_info=error)
+                await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SECONDS))
+
+    async def _in_thread(self, work: Callable[[], object]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, partial(work))
+
+    def _delete_files(self) -> None:
+        store = self._services.artifacts
+
+        def delete(key: str) -> None:
+            # A reservation is a folder: that of a data set whose upload never came to its end.
+            if key.count("/") == 1 and key.startswith("datasets/"):
+                store.delete_prefix(key)
+            else:
+                store.delete(key)
+
+        orphans.sweep(self._services.engine, delete)
+
+    def _remove_expired(self) -> None:
+        with transaction(self._services.engine) as session:
+            access.remove_expired(session)
+            idempotency.remove_expired(session)
+        self._services.artifacts.sweep()
+
+    def _note_used_keys(self) -> None:
+        used = self._services.used_keys
+        taken = {used.pop() for _ in range(len(used))}
+        if taken:
+            with transaction(self._services.engine) as session:
+                keys.mark_used(session, taken)
