@@ -12,7 +12,8 @@ from pyarrow import csv
 from clipwise.data.reading.source import Format, Reader, SourceColumn, check_names, refused
 from clipwise.errors import InvalidData
 
-_BLOCK = 8 * 2**20
+# pyarrow reads up to 32 blocks ahead: 128 MB.
+_BLOCK = 4 * 2**20
 _HEAD = 256 * 2**10
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
