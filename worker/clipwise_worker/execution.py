@@ -1,0 +1,258 @@
+"""One attempt, executed: from its assignment to the files in its output folder. Imports torch."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from clipwise import architectures, plugins
+from clipwise.architectures import Architecture
+from clipwise.data.schema import DatasetSchema
+from clipwise.errors import ConfigurationError, InvalidData, InvalidSpec
+from clipwise.jobs.spec import JobSpec, parse
+from clipwise.jobs.states import Phase, ReasonCode
+from clipwise.models import TorchModel, saved
+from clipwise.optim import Optimizer
+from clipwise.privacy import EpsilonCurve, PoissonGaussian, plain_statement, private_statement
+from clipwise.schedules import FlatClip
+from clipwise.training import (
+    Evaluation,
+    Measured,
+    NonFiniteLoss,
+    PhysicalBatches,
+    Progressed,
+    ShuffledMean,
+    Trainer,
+    physical_size,
+    split,
+)
+from clipwise.wire.jobs import Plan
+from clipwise_worker import messages
+from clipwise_worker.encoded_rows import EncodedRows
+from clipwise_worker.failures import DatasetUnreadable
+from clipwise_worker.messages import Assignment, Failed, Message, PhaseChanged, Stopped, Succeeded
+
+STATEMENT_FILE = "privacy.json"
+LOSSES = {"classification": "cross_entropy", "regression": "mse"}
+EVALUATED_AT_ONCE = 1024
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What an assignment asks for, read."""
+
+    spec: JobSpec
+    plan: Plan
+    schema: DatasetSchema
+    architecture: Architecture
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> "Task":
+        """Read an assignment.
+
+        Raises:
+            InvalidSpec: if the model's kind is not installed here, or does not fit the data set.
+        """
+        spec = parse(assignment.spec)
+        schema = DatasetSchema.model_validate(assignment.dataset_schema)
+        architecture: Architecture = plugins.construct(architectures.kinds(), spec.model, what="model")
+        architecture.check(schema.input_shape, schema.output_size)
+        plan = Plan.model_validate(assignment.plan)
+        return cls(spec=spec, plan=plan, schema=schema, architecture=architecture)
+
+    @property
+    def plugin_packages(self) -> frozenset[str]:
+        """Top-level packages, other than ours, whose code the job runs."""
+        used = (self.architecture, *self.spec.optimizer.modules, *self.spec.optimizer.regularizers)
+        return frozenset(type(plugin).__module__.partition(".")[0] for plugin in used) - {"clipwise"}
+
+
+def execute(
+    task: Task,
+    assignment: Assignment,
+    *,
+    send: Callable[[Message], None],
+    stopping: Callable[[], bool],
+    begin_training: Callable[[], None],
+) -> Succeeded | Stopped | Failed:
+    """Train, evaluate and export.
+
+    Args:
+        task: the assignment, read.
+        assignment: names the rows and the output folder.
+        send: gets each message but the last.
+        stopping: whether the supervisor has asked to stop.
+        begin_training: called when a stop is noticed here from now on.
+
+    Returns:
+        The last message.
+    """
+    send(PhaseChanged(phase=Phase.LOADING))
+    rows = _rows(task, assignment)
+    model, trainer = _trainer(task, rows, stopping)
+    begin_training()
+    send(PhaseChanged(phase=Phase.TRAINING))
+    metrics: dict[str, float] = {}
+    step = 0
+    try:
+        for event in trainer.run():
+            match event:
+                case Progressed():
+                    step = event.step
+                    send(messages.Progressed(**vars(event)))
+                case Measured():
+                    send(_measured(event))
+                    if not event.released:
+                        metrics |= event.values
+    except NonFiniteLoss as error:
+        return Failed(code=ReasonCode.NON_FINITE_LOSS, message=error.detail)
+    if step < task.plan.steps:
+        return Stopped(step=step)
+    send(PhaseChanged(phase=Phase.EXPORTING))
+    artifacts = _export(task, trainer, model, Path(assignment.output))
+    return Succeeded(
+        # How fast the machine was is no result.
+        metrics={k: v for k, v in metrics.items() if math.isfinite(v) and k != "train/samples_per_second"},
+        released=False,
+        epsilon=task.plan.epsilon,
+        delta=task.plan.delta,
+        artifacts=artifacts,
+    )
+
+
+def _rows(task: Task, assignment: Assignment) -> EncodedRows:
+    """Open the rows of the attempt; a built-in data set is written beside them first."""
+    try:
+        if assignment.rows is not None:
+            return EncodedRows(Path(assignment.rows), task.schema)
+        if assignment.builtin is None:
+            raise DatasetUnreadable("the assignment names neither a file of rows nor a built-in data set")
+        from clipwise.data.builtin import write_rows
+
+        path = Path(assignment.output).parent / "rows.arrow"
+        write_rows(assignment.builtin, path)
+        return EncodedRows(path, task.schema)
+    except (OSError, InvalidData) as error:
+        detail = error.detail if isinstance(error, InvalidData) else error.strerror or "cannot be opened"
+        raise DatasetUnreadable(f"the rows of the data set cannot be read: {detail}") from error
+
+
+def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tuple[TorchModel, Trainer]:
+    spec, plan, schema = task.spec, task.plan, task.schema
+    dtype = saved.DTYPES[spec.training.precision]
+    train, held_out = split(len(rows), spec.evaluation.fraction, spec.training.seed)
+    if not len(train):
+        raise InvalidSpec(
+            f"of {len(rows)} rows none is left to train on; lower evaluation.fraction, or give more rows"
+        )
+    # The user's seed reaches initialisation and dropout, and never sampling or noise.
+    torch.manual_seed(spec.training.seed)
+    loss = LOSSES[schema.task]
+    module = task.architecture.build(schema.input_shape, schema.output_size).to(dtype)
+    model = TorchModel(module.train(), loss)
+    rule = None if spec.clipping is None else FlatClip(max_norm=spec.clipping.max_norm)
+    if rule is not None:
+        _probe(model, schema, dtype)
+    size = physical_size(
+        plan.expected_batch_size,
+        varies=spec.privacy is not None,
+        microbatch_size=spec.training.microbatch_size,
+    )
+    bounds = schema.target_bounds
+    return model, Trainer(
+        model=model,
+        optimizer=Optimizer(
+            spec.optimizer.learning_rate,
+            spec.optimizer.weight_decay,
+            spec.optimizer.regularizers,
+            spec.optimizer.modules,
+        ),
+        mechanism=_mechanism(task, rule),
+        batches=PhysicalBatches(rows, train, size=size, dtype=dtype),
+        steps=plan.steps,
+        rule=rule,
+        expected_batch_size=plan.expected_batch_size,
+        evaluation=Evaluation(
+            PhysicalBatches(rows, held_out, size=max(1, min(EVALUATED_AT_ONCE, len(held_out))), dtype=dtype),
+            loss=loss,
+            target_scale=(bounds[1] - bounds[0]) / 2 if schema.task == "regression" and bounds else None,
+            every_steps=spec.evaluation.every_steps,
+        ),
+        spent=_spent(task),
+        stopping=stopping,
+    )
+
+
+def _mechanism(task: Task, rule: FlatClip | None) -> PoissonGaussian | ShuffledMean:
+    plan = task.plan
+    if task.spec.privacy is None:
+        return ShuffledMean(batch_size=task.spec.training.batch_size, seed=task.spec.training.seed)
+    if rule is None or plan.noise_multiplier is None:
+        raise ConfigurationError("a private job was planned without clipping or noise; submit it again")
+    return PoissonGaussian(
+        sampling_rate=plan.sampling_rate,
+        noise_multiplier=plan.noise_multiplier,
+        max_norm=rule.sensitivity,
+        expected_batch_size=plan.expected_batch_size,
+    )
+
+
+def _spent(task: Task) -> EpsilonCurve | None:
+    if task.spec.privacy is None:
+        return None
+    curve = task.plan.epsilon_curve
+    if curve is None:
+        raise ConfigurationError("a private job was planned without its epsilon; submit it again")
+    return EpsilonCurve(steps=curve.step, epsilons=curve.value)
+
+
+def _probe(model: TorchModel, schema: DatasetSchema, dtype: torch.dtype) -> None:
+    """Check that the model mixes no samples, on rows that are made up from the schema (trap 12)."""
+    made_up = np.random.default_rng(0).uniform(-1, 1, (3, *schema.input_shape))
+    targets = torch.zeros(3, dtype=torch.int64 if schema.task == "classification" else dtype)
+    model.probe_independence((torch.from_numpy(made_up).to(dtype), targets))
+
+
+def _measured(event: Measured) -> messages.Measured:
+    values = {name: value if math.isfinite(value) else None for name, value in event.values.items()}
+    return messages.Measured(step=event.step, values=values, released=event.released)
+
+
+def _export(task: Task, trainer: Trainer, model: TorchModel, folder: Path) -> list[str]:
+    spec, schema = task.spec, task.schema
+    saved.save(
+        model.module,
+        folder,
+        model=plugins.as_json(task.architecture),
+        input_shape=schema.input_shape,
+        outputs=schema.output_size,
+        precision=spec.training.precision,
+        schema=schema.as_json(),
+    )
+    statement = json.dumps(_statement(task, trainer), indent=2) + "\n"
+    (folder / STATEMENT_FILE).write_text(statement, encoding="utf-8")
+    return [saved.WEIGHTS_FILE, saved.CONFIG_FILE, STATEMENT_FILE]
+
+
+def _statement(task: Task, trainer: Trainer) -> dict[str, Any]:
+    plan, schema, mechanism = task.plan, task.schema, trainer.mechanism
+    if not isinstance(mechanism, PoissonGaussian):
+        max_norm = None if task.spec.clipping is None else task.spec.clipping.max_norm
+        return plain_statement(max_norm=max_norm, steps=plan.steps)
+    if plan.epsilon is None or plan.delta is None or plan.accountant_version is None:
+        raise ConfigurationError("a private job was planned without its epsilon; submit it again")
+    return private_statement(
+        mechanism,
+        steps=plan.steps,
+        epsilon=plan.epsilon,
+        delta=plan.delta,
+        accountant_version=plan.accountant_version,
+        from_rows=schema.outside_of_guarantee,
+        unit_rows=1 if schema.unit.column is None else schema.unit.max_rows,
+    )

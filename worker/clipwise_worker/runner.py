@@ -1,0 +1,61 @@
+"""The runner: executes one attempt in a process of its own, holding no credentials.
+
+    python -m clipwise_worker.runner --messages FD FOLDER
+
+It reads `FOLDER/attempt.json`, writes messages on the descriptor FD, hears `stop` on standard input, and
+ends when that ends. What it prints is the job's log.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipwise_worker.failures import failure_of
+from clipwise_worker.messages import Assignment, Message, PhaseChanged
+from clipwise_worker.runner_channel import Channel, Control, die_with_parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the attempt that lies in a folder; return the exit code, 0 whenever a last message was sent."""
+    parser = argparse.ArgumentParser(prog="clipwise_worker.runner", description=__doc__)
+    parser.add_argument("--messages", type=int, required=True, metavar="FD", help="where messages go")
+    parser.add_argument("folder", type=Path, help="the attempt's folder, with attempt.json in it")
+    options = parser.parse_args(arguments)
+    die_with_parent()
+    channel = Channel(options.messages)
+    control = Control(channel)
+    control.listen()
+    channel.send(PhaseChanged(phase="starting"))
+    channel.send(_last_message(options.folder, channel, control))
+    return 0
+
+
+def _last_message(folder: Path, channel: Channel, control: Control) -> Message:
+    private, plugin_packages = True, frozenset[str]()
+    try:
+        assignment = Assignment.model_validate_json((folder / "attempt.json").read_bytes())
+        private = assignment.spec.get("privacy") is not None
+        # Here and nowhere else torch comes in; the supervisor is listening by now.
+        from clipwise_worker.execution import Task, execute
+
+        task = Task.of(assignment)
+        plugin_packages = task.plugin_packages
+        return execute(
+            task,
+            assignment,
+            send=channel.send,
+            stopping=control.stopping,
+            begin_training=control.begin_training,
+        )
+    except Exception as error:
+        return failure_of(error, private=private, plugin_packages=plugin_packages)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Nothing is left to do, and taking torch apart takes longer than a small step.
+    os._exit(code)
