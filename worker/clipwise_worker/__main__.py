@@ -25,7 +25,7 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for chatty in ("celery", "kombu"):
+    for chatty in ("alembic", "celery", "kombu"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # A runner that crashes must not write rows to a core file; children inherit this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -20,7 +20,10 @@ def make_celery(broker: str, data_dir: Path) -> Celery:
         broker: the broker's URL; `filesystem://` keeps messages below `data_dir`.
         data_dir: the service's data folder.
     """
-    app = Celery("clipwise", broker=broker, set_as_current=False, fixups=[])
+    in_folder = broker.startswith("filesystem:")
+    # Kombu warns about a URL without a host, which a folder has no use for.
+    url = "filesystem://localhost/" if in_folder else broker
+    app = Celery("clipwise", broker=url, set_as_current=False, fixups=[])
     app.conf.update(
         task_acks_late=False,  # the message only says "there is work"; the database says who does it
         task_ignore_result=True,
@@ -39,7 +42,7 @@ def make_celery(broker: str, data_dir: Path) -> Celery:
         broker_connection_max_retries=None,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
-    if broker.startswith("filesystem:"):
+    if in_folder:
         app.conf.update(
             broker_transport="clipwise.jobs.folder_broker:Transport",
             broker_transport_options=_folders(data_dir),
