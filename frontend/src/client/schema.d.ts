@@ -4,20 +4,153 @@
  */
 
 export interface paths {
-    "/v1/session": {
+    "/healthz": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Get Session */
-        get: operations["get_session_v1_session_get"];
+        /**
+         * Healthz
+         * @description Answer as long as the process lives.
+         */
+        get: operations["healthz"];
         put?: never;
-        /** Post Session */
-        post: operations["post_session_v1_session_post"];
-        /** Delete Session */
-        delete: operations["delete_session_v1_session_delete"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Readyz
+         * @description Check database, revision, broker and artifact store.
+         */
+        get: operations["readyz"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/api_keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Api Keys
+         * @description List the keys that work.
+         */
+        get: operations["list_api_keys"];
+        put?: never;
+        /**
+         * Create Api Key
+         * @description Make a key. Its `secret` is in this answer only.
+         */
+        post: operations["create_api_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/api_keys/{key_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Api Key
+         * @description Revoke a key, and sign its browsers out. The last owner's key stays.
+         */
+        delete: operations["delete_api_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/datasets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Datasets
+         * @description List data sets, the newest first.
+         */
+        get: operations["list_datasets"];
+        put?: never;
+        /**
+         * Create Dataset
+         * @description Upload a data set. Without a schema it is `proposed` until its schema is confirmed.
+         */
+        post: operations["create_dataset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/datasets/{dataset_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Dataset
+         * @description Return one data set, by its id or its name.
+         */
+        get: operations["get_dataset"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Dataset
+         * @description Delete a data set and its files. Its jobs stay.
+         */
+        delete: operations["delete_dataset"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/datasets/{dataset_id}/schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Confirm Dataset Schema
+         * @description Confirm the proposed schema, or replace it.
+         */
+        put: operations["confirm_dataset_schema"];
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -30,11 +163,17 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Jobs */
-        get: operations["jobs_v1_jobs_get"];
+        /**
+         * List Jobs
+         * @description List jobs, the newest first.
+         */
+        get: operations["list_jobs"];
         put?: never;
-        /** Submit */
-        post: operations["submit_v1_jobs_post"];
+        /**
+         * Create Job
+         * @description Submit a job. It is `validating` until its noise is known, then `queued`.
+         */
+        post: operations["create_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -50,8 +189,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Validate */
-        post: operations["validate_v1_jobs_validate_post"];
+        /**
+         * Validate Job
+         * @description Return the plan of a job without creating anything.
+         */
+        post: operations["validate_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -65,80 +207,18 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Job */
-        get: operations["job_v1_jobs__job_id__get"];
+        /**
+         * Get Job
+         * @description Return one job. Its `ETag` changes whenever the job does.
+         */
+        get: operations["get_job"];
         put?: never;
         post?: never;
-        /** Delete Job */
-        delete: operations["delete_job_v1_jobs__job_id__delete"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/jobs/{job_id}/cancel": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Cancel */
-        post: operations["cancel_v1_jobs__job_id__cancel_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/jobs/{job_id}/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Events */
-        get: operations["events_v1_jobs__job_id__events_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/jobs/{job_id}/metrics": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Metrics */
-        get: operations["metrics_v1_jobs__job_id__metrics_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/jobs/{job_id}/logs": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Logs */
-        get: operations["logs_v1_jobs__job_id__logs_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
+        /**
+         * Delete Job
+         * @description Delete a finished job with everything that it left.
+         */
+        delete: operations["delete_job"];
         options?: never;
         head?: never;
         patch?: never;
@@ -151,8 +231,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Artifacts */
-        get: operations["artifacts_v1_jobs__job_id__artifacts_get"];
+        /**
+         * List Artifacts
+         * @description List the files that a job left.
+         */
+        get: operations["list_artifacts"];
         put?: never;
         post?: never;
         delete?: never;
@@ -168,8 +251,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Artifact */
-        get: operations["artifact_v1_jobs__job_id__artifacts__name__get"];
+        /**
+         * Download Artifact
+         * @description Download one file; its `ETag` is its SHA-256.
+         */
+        get: operations["download_artifact"];
         put?: never;
         post?: never;
         delete?: never;
@@ -178,43 +264,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/datasets": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Datasets */
-        get: operations["datasets_v1_datasets_get"];
-        put?: never;
-        /** Upload */
-        post: operations["upload_v1_datasets_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/datasets/{dataset_id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Dataset */
-        get: operations["dataset_v1_datasets__dataset_id__get"];
-        put?: never;
-        post?: never;
-        /** Delete Dataset */
-        delete: operations["delete_dataset_v1_datasets__dataset_id__delete"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/datasets/{dataset_id}/schema": {
+    "/v1/jobs/{job_id}/cancel": {
         parameters: {
             query?: never;
             header?: never;
@@ -222,8 +272,71 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Put Schema */
-        put: operations["put_schema_v1_datasets__dataset_id__schema_put"];
+        put?: never;
+        /**
+         * Cancel Job
+         * @description Cancel a job: at once while it waits, else as soon as its worker has stopped it.
+         */
+        post: operations["cancel_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Events
+         * @description List a job's events; with `Accept: text/event-stream`, stream them until the job has ended.
+         */
+        get: operations["list_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Logs
+         * @description List the lines that a job's runner printed.
+         */
+        get: operations["list_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Metrics
+         * @description Return a job's metrics over its steps, thinned out on the server; the newest attempt wins.
+         */
+        get: operations["get_metrics"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -238,8 +351,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Models */
-        get: operations["models_v1_models_get"];
+        /**
+         * List Models
+         * @description List the kinds of models; `workers` counts the running workers that have each.
+         */
+        get: operations["list_models"];
         put?: never;
         post?: never;
         delete?: never;
@@ -248,15 +364,58 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/workers": {
+    "/v1/models/{kind}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Workers */
-        get: operations["workers_v1_workers_get"];
+        /**
+         * Get Model
+         * @description Return one kind of model.
+         */
+        get: operations["get_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/optimizer_modules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Optimizer Modules
+         * @description List the plug-ins of the optimizer.
+         */
+        get: operations["list_optimizer_modules"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/populations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Populations
+         * @description List the populations that data sets are about.
+         */
+        get: operations["list_populations"];
         put?: never;
         post?: never;
         delete?: never;
@@ -272,8 +431,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Queues */
-        get: operations["queues_v1_queues_get"];
+        /**
+         * List Queues
+         * @description List the queues with what waits in each and how many workers serve it.
+         */
+        get: operations["list_queues"];
         put?: never;
         post?: never;
         delete?: never;
@@ -282,25 +444,35 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/api-keys": {
+    "/v1/session": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Keys */
-        get: operations["keys_v1_api_keys_get"];
+        /**
+         * Get Session
+         * @description Return who is signed in. `csrf_token` is empty for a request with a key.
+         */
+        get: operations["get_session"];
         put?: never;
-        /** New Key */
-        post: operations["new_key_v1_api_keys_post"];
-        delete?: never;
+        /**
+         * Create Session
+         * @description Sign a browser in with a link's token or with a key; the answer sets its cookie.
+         */
+        post: operations["create_session"];
+        /**
+         * Delete Session
+         * @description Sign the browser out.
+         */
+        delete: operations["delete_session"];
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/v1/api-keys/{key_id}": {
+    "/v1/sign_in_links": {
         parameters: {
             query?: never;
             header?: never;
@@ -309,9 +481,32 @@ export interface paths {
         };
         get?: never;
         put?: never;
+        /**
+         * Create Sign In Link
+         * @description Make a link that signs one browser in, once, within ten minutes.
+         */
+        post: operations["create_sign_in_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Workers
+         * @description List the workers that run, and those that stopped within the last day.
+         */
+        get: operations["list_workers"];
+        put?: never;
         post?: never;
-        /** Del Key */
-        delete: operations["del_key_v1_api_keys__key_id__delete"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -326,61 +521,63 @@ export interface components {
          * @description A key; `secret` is shown once, in the answer to its creation.
          */
         ApiKey: {
+            /** Created At */
+            created_at: string;
             /** Id */
             id: string;
+            /** Last Used At */
+            last_used_at: string | null;
+            /** Name */
+            name: string;
             /**
              * Object
              * @default api_key
              * @constant
              */
             object: "api_key";
-            /** Name */
-            name: string;
+            /** Prefix */
+            prefix: string;
             /**
              * Role
              * @enum {string}
              */
             role: "owner" | "analyst" | "operator";
-            /** Prefix */
-            prefix: string;
             /** Secret */
             secret?: string | null;
-            /** Created At */
-            created_at: string;
-            /** Last Used At */
-            last_used_at: string | null;
         };
         /**
          * ArrayFeature
          * @description An array of numbers of fixed `shape`, scaled by its bounds to [-1, 1].
          */
         ArrayFeature: {
-            /** Name */
-            name: string;
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            type: "array";
-            /** Shape */
-            shape: number[];
             /** Bounds */
             bounds: [
                 number,
                 number
             ];
+            /** Name */
+            name: string;
             /**
              * Origin
              * @default declared
              * @enum {string}
              */
             origin: "declared" | "dp_estimate" | "from_rows";
+            /** Shape */
+            shape: number[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "array";
         };
         /**
          * Artifact
          * @description A file that a job left.
          */
         Artifact: {
+            /** Created At */
+            created_at: string;
             /** Name */
             name: string;
             /**
@@ -389,31 +586,10 @@ export interface components {
              * @constant
              */
             object: "artifact";
-            /** Size */
-            size: number;
             /** Sha256 */
             sha256: string;
-            /** Created At */
-            created_at: string;
-        };
-        /** Body_upload_v1_datasets_post */
-        Body_upload_v1_datasets_post: {
-            /** File */
-            file: string;
-            /** Name */
-            name: string;
-            /**
-             * Visibility
-             * @default private
-             * @enum {string}
-             */
-            visibility: "public" | "private";
-            /** Max Rows Per Person */
-            max_rows_per_person?: number | null;
-            /** Schema */
-            schema?: string | null;
-            /** Population */
-            population?: string | null;
+            /** Size */
+            size: number;
         };
         /**
          * CategoryFeature
@@ -422,23 +598,23 @@ export interface components {
          *     A value that is not listed becomes `fill` if that is given, else an error with row and column.
          */
         CategoryFeature: {
-            /** Name */
-            name: string;
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            type: "category";
             /** Categories */
             categories: string[];
+            /** Fill */
+            fill?: string | null;
+            /** Name */
+            name: string;
             /**
              * Origin
              * @default declared
              * @enum {string}
              */
             origin: "declared" | "dp_estimate" | "from_rows";
-            /** Fill */
-            fill?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "category";
         };
         /**
          * Clipping
@@ -480,58 +656,49 @@ export interface components {
          *     `sha256`, `size_bytes` and `rows` are null for everyone but owners where the population is private.
          */
         Dataset: {
+            /** Created At */
+            created_at: string;
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "csv" | "parquet" | "npz" | "builtin";
             /** Id */
             id: string;
+            /** Name */
+            name: string;
+            /** Notes */
+            notes: string[];
             /**
              * Object
              * @default dataset
              * @constant
              */
             object: "dataset";
-            /** Name */
-            name: string;
-            /**
-             * Status
-             * @enum {string}
-             */
-            status: "proposed" | "ready";
+            population: components["schemas"]["Population"];
+            /** Rows */
+            rows: number | null;
+            schema: components["schemas"]["DatasetSchema"];
+            /** Sha256 */
+            sha256: string | null;
+            /** Size Bytes */
+            size_bytes: number | null;
             /**
              * Source
              * @enum {string}
              */
             source: "upload" | "builtin";
             /**
-             * Format
+             * Status
              * @enum {string}
              */
-            format: "csv" | "parquet" | "npz" | "builtin";
-            population: components["schemas"]["Population"];
-            schema: components["schemas"]["DatasetSchema"];
-            /** Notes */
-            notes: string[];
-            /** Rows */
-            rows: number | null;
-            /** Size Bytes */
-            size_bytes: number | null;
-            /** Sha256 */
-            sha256: string | null;
-            /** Created At */
-            created_at: string;
+            status: "proposed" | "ready";
         };
         /**
          * DatasetSchema
          * @description Columns, target, task and public numbers of a data set (the wire of DESIGN, section 7).
          */
         DatasetSchema: {
-            /** Features */
-            features: (components["schemas"]["NumberFeature"] | components["schemas"]["CategoryFeature"] | components["schemas"]["ImageFeature"] | components["schemas"]["ArrayFeature"])[];
-            /** Target */
-            target: string;
-            /**
-             * Task
-             * @enum {string}
-             */
-            task: "classification" | "regression";
             /** Classes */
             classes?: string[] | null;
             /**
@@ -540,6 +707,11 @@ export interface components {
              * @enum {string}
              */
             classes_origin: "declared" | "dp_estimate" | "from_rows";
+            /** Features */
+            features: (components["schemas"]["NumberFeature"] | components["schemas"]["CategoryFeature"] | components["schemas"]["ImageFeature"] | components["schemas"]["ArrayFeature"])[];
+            size: components["schemas"]["Size"];
+            /** Target */
+            target: string;
             /** Target Bounds */
             target_bounds?: [
                 number,
@@ -552,49 +724,78 @@ export interface components {
              */
             target_origin: "declared" | "dp_estimate" | "from_rows";
             /**
+             * Task
+             * @enum {string}
+             */
+            task: "classification" | "regression";
+            /**
              * @default {
              *       "max_rows": 1
              *     }
              */
             unit: components["schemas"]["Unit"];
-            size: components["schemas"]["Size"];
         };
         /**
          * Deleted
          * @description The answer to a deletion.
          */
         Deleted: {
-            /** Id */
-            id: string;
-            /** Object */
-            object: string;
             /**
              * Deleted
              * @default true
              * @constant
              */
             deleted: true;
+            /** Id */
+            id: string;
+            /** Object */
+            object: string;
+        };
+        /**
+         * EpsilonCurve
+         * @description Upper bounds of what has been spent after so many steps; the last point is the plan's epsilon.
+         */
+        EpsilonCurve: {
+            /** Step */
+            step: number[];
+            /** Value */
+            value: number[];
         };
         /**
          * Evaluation
          * @description `fraction` of the rows is held out and evaluated every so many steps, and at the end.
          */
         Evaluation: {
+            /** Every Steps */
+            every_steps?: number | null;
             /**
              * Fraction
              * @default 0.2
              */
             fraction: number;
-            /** Every Steps */
-            every_steps?: number | null;
         };
         /**
          * Event
          * @description Something that happened to a job; `id` counts up from 1 within the job.
          */
         Event: {
+            /** Attempt */
+            attempt: number | null;
+            /** Created At */
+            created_at: string;
+            /** Data */
+            data: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
             /** Id */
             id: number;
+            /**
+             * Level
+             * @enum {string}
+             */
+            level: "debug" | "info" | "warning" | "error";
+            /** Message */
+            message: string;
             /**
              * Object
              * @default event
@@ -603,112 +804,137 @@ export interface components {
             object: "event";
             /** Type */
             type: string;
-            /**
-             * Level
-             * @enum {string}
-             */
-            level: "debug" | "info" | "warning" | "error";
-            /** Message */
-            message: string;
-            /** Data */
-            data: {
-                [key: string]: components["schemas"]["JsonValue"];
-            };
-            /** Attempt */
-            attempt: number | null;
-            /** Created At */
-            created_at: string;
         };
         /**
          * FieldProblem
          * @description One invalid field of a request.
          */
         FieldProblem: {
-            /** Pointer */
-            pointer: string;
-            /** Detail */
-            detail: string;
             /** Code */
             code: string;
+            /** Detail */
+            detail: string;
+            /** Pointer */
+            pointer: string;
+        };
+        /**
+         * Health
+         * @description The state of a process or of what it needs.
+         */
+        Health: {
+            /**
+             * Checks
+             * @default {}
+             */
+            checks: {
+                [key: string]: unknown;
+            };
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "ok" | "unavailable";
         };
         /**
          * ImageFeature
          * @description An image of fixed `shape` (height, width, channels), scaled by its bounds to [-1, 1].
          */
         ImageFeature: {
-            /** Name */
-            name: string;
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            type: "image";
-            /** Shape */
-            shape: [
-                number,
-                number,
-                number
-            ];
             /** Bounds */
             bounds: [
                 number,
                 number
             ];
+            /** Name */
+            name: string;
             /**
              * Origin
              * @default declared
              * @enum {string}
              */
             origin: "declared" | "dp_estimate" | "from_rows";
+            /** Shape */
+            shape: [
+                number,
+                number,
+                number
+            ];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "image";
         };
         /**
          * Job
-         * @description A training job.
+         * @description A training job; `allowed` lists the verbs that its status allows.
          */
         Job: {
+            /**
+             * Allowed
+             * @default []
+             */
+            allowed: string[];
+            /** Attempt */
+            attempt: number;
+            /** Created At */
+            created_at: string;
+            /** Dataset Id */
+            dataset_id: string;
+            /** Finished At */
+            finished_at: string | null;
             /** Id */
             id: string;
+            /** Name */
+            name: string | null;
             /**
              * Object
              * @default job
              * @constant
              */
             object: "job";
-            /** Name */
-            name: string | null;
-            status: components["schemas"]["JobStatus"];
             /** Phase */
             phase: string | null;
-            status_reason: components["schemas"]["StatusReason"] | null;
-            progress: components["schemas"]["Progress"] | null;
             plan: components["schemas"]["Plan"] | null;
             privacy: components["schemas"]["JobPrivacy"] | null;
+            progress: components["schemas"]["Progress"] | null;
             result: components["schemas"]["JobResult"] | null;
             spec: components["schemas"]["JobSpec"];
-            /** Dataset Id */
-            dataset_id: string;
-            /** Attempt */
-            attempt: number;
+            /** Started At */
+            started_at: string | null;
+            status: components["schemas"]["JobStatus"];
+            status_reason: components["schemas"]["StatusReason"] | null;
             /** Tags */
             tags: {
                 [key: string]: string;
             };
-            /** Created At */
-            created_at: string;
-            /** Started At */
-            started_at: string | null;
-            /** Finished At */
-            finished_at: string | null;
         };
         /**
          * JobPrivacy
          * @description What has been spent so far; the target is in the specification.
          */
         JobPrivacy: {
-            /** Epsilon */
-            epsilon: number;
             /** Delta */
             delta: number;
+            /** Epsilon */
+            epsilon: number;
+        };
+        /**
+         * JobProgressed
+         * @description Where a job is; sent by the event stream as `event: progress`, without an id, when it changes.
+         */
+        JobProgressed: {
+            /**
+             * Object
+             * @default job_progress
+             * @constant
+             */
+            object: "job_progress";
+            /** Phase */
+            phase: string | null;
+            privacy: components["schemas"]["JobPrivacy"] | null;
+            progress: components["schemas"]["Progress"] | null;
+            status: components["schemas"]["JobStatus"];
         };
         /**
          * JobResult
@@ -727,28 +953,9 @@ export interface components {
          * @description A training job, as it is submitted.
          */
         JobSpec: {
-            /** Name */
-            name?: string | null;
+            clipping?: components["schemas"]["Clipping"] | null;
             /** Dataset */
             dataset: string;
-            /** Model */
-            model: {
-                kind: string;
-            } & {
-                [key: string]: unknown;
-            };
-            training: components["schemas"]["Training"];
-            /**
-             * @default {
-             *       "learning_rate": 0.1,
-             *       "weight_decay": 0,
-             *       "regularizers": [],
-             *       "modules": []
-             *     }
-             */
-            optimizer: components["schemas"]["OptimizerSpec"];
-            clipping?: components["schemas"]["Clipping"] | null;
-            privacy?: components["schemas"]["Privacy"] | null;
             /**
              * @default {
              *       "fraction": 0.2
@@ -757,17 +964,41 @@ export interface components {
             evaluation: components["schemas"]["Evaluation"];
             /**
              * @default {
-             *       "queue": "cpu",
-             *       "gpus": 0
-             *     }
-             */
-            resources: components["schemas"]["Resources"];
-            /**
-             * @default {
              *       "max_runtime_seconds": 86400
              *     }
              */
             limits: components["schemas"]["Limits"];
+            /** Model */
+            model: {
+                /**
+                 * @example cnn
+                 * @example linear
+                 * @example logistic
+                 * @example mlp
+                 */
+                kind: string;
+            } & {
+                [key: string]: unknown;
+            };
+            /** Name */
+            name?: string | null;
+            /**
+             * @default {
+             *       "learning_rate": 0.1,
+             *       "modules": [],
+             *       "regularizers": [],
+             *       "weight_decay": 0
+             *     }
+             */
+            optimizer: components["schemas"]["OptimizerSpec"];
+            privacy?: components["schemas"]["Privacy"] | null;
+            /**
+             * @default {
+             *       "gpus": 0,
+             *       "queue": "cpu"
+             *     }
+             */
+            resources: components["schemas"]["Resources"];
             /**
              * Tags
              * @default {}
@@ -775,6 +1006,7 @@ export interface components {
             tags: {
                 [key: string]: string;
             };
+            training: components["schemas"]["Training"];
         };
         /**
          * JobStatus
@@ -788,6 +1020,12 @@ export interface components {
          * @description A kind of the catalogue with the JSON schema of its configuration.
          */
         KindDescription: {
+            /** Description */
+            description: string;
+            /** Json Schema */
+            json_schema: {
+                [key: string]: unknown;
+            };
             /** Kind */
             kind: string;
             /**
@@ -796,16 +1034,10 @@ export interface components {
              * @constant
              */
             object: "kind";
-            /** Title */
-            title: string;
-            /** Description */
-            description: string;
             /** Tasks */
             tasks: string[];
-            /** Json Schema */
-            json_schema: {
-                [key: string]: unknown;
-            };
+            /** Title */
+            title: string;
             /** Workers */
             workers: number;
         };
@@ -825,8 +1057,14 @@ export interface components {
          * @description One line of a runner's output.
          */
         LogLine: {
+            /** Attempt */
+            attempt: number;
+            /** Created At */
+            created_at: string;
             /** Id */
             id: number;
+            /** Line */
+            line: string;
             /**
              * Object
              * @default log_line
@@ -838,27 +1076,24 @@ export interface components {
              * @enum {string}
              */
             stream: "stdout" | "stderr";
-            /** Line */
-            line: string;
-            /** Attempt */
-            attempt: number;
-            /** Created At */
-            created_at: string;
         };
         /**
          * MetricSeries
          * @description One metric over steps; `released` says whether the guarantee covers it.
          */
         MetricSeries: {
+            /** Released */
+            released: boolean;
             /** Step */
             step: number[];
             /** Value */
             value: (number | null)[];
-            /** Released */
-            released: boolean;
         };
-        /** NewKey */
-        NewKey: {
+        /**
+         * NewApiKey
+         * @description What creates a key.
+         */
+        NewApiKey: {
             /** Name */
             name: string;
             /**
@@ -866,13 +1101,6 @@ export interface components {
              * @enum {string}
              */
             role: "owner" | "analyst" | "operator";
-        };
-        /** NewSession */
-        NewSession: {
-            /** Token */
-            token?: string | null;
-            /** Api Key */
-            api_key?: string | null;
         };
         /**
          * NumberFeature
@@ -882,26 +1110,26 @@ export interface components {
          *     an error that names row and column.
          */
         NumberFeature: {
-            /** Name */
-            name: string;
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            type: "number";
             /** Bounds */
             bounds: [
                 number,
                 number
             ];
+            /** Fill */
+            fill?: number | null;
+            /** Name */
+            name: string;
             /**
              * Origin
              * @default declared
              * @enum {string}
              */
             origin: "declared" | "dp_estimate" | "from_rows";
-            /** Fill */
-            fill?: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "number";
         };
         /**
          * OptimizerSpec
@@ -914,10 +1142,20 @@ export interface components {
              */
             learning_rate: number;
             /**
-             * Weight Decay
-             * @default 0
+             * Modules
+             * @default []
              */
-            weight_decay: number;
+            modules: ({
+                /**
+                 * @example adam
+                 * @example gaussian_noise
+                 * @example l2_clipping
+                 * @example momentum
+                 */
+                kind: string;
+            } & {
+                [key: string]: unknown;
+            })[];
             /**
              * Regularizers
              * @default []
@@ -928,23 +1166,13 @@ export interface components {
                 [key: string]: unknown;
             })[];
             /**
-             * Modules
-             * @default []
+             * Weight Decay
+             * @default 0
              */
-            modules: ({
-                kind: string;
-            } & {
-                [key: string]: unknown;
-            })[];
+            weight_decay: number;
         };
         /** Page[ApiKey] */
         Page_ApiKey_: {
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
             /** Data */
             data: components["schemas"]["ApiKey"][];
             /**
@@ -954,15 +1182,15 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[Artifact] */
-        Page_Artifact_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[Artifact] */
+        Page_Artifact_: {
             /** Data */
             data: components["schemas"]["Artifact"][];
             /**
@@ -972,15 +1200,15 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[Dataset] */
-        Page_Dataset_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[Dataset] */
+        Page_Dataset_: {
             /** Data */
             data: components["schemas"]["Dataset"][];
             /**
@@ -990,15 +1218,15 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[Event] */
-        Page_Event_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[Event] */
+        Page_Event_: {
             /** Data */
             data: components["schemas"]["Event"][];
             /**
@@ -1008,15 +1236,15 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[Job] */
-        Page_Job_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[Job] */
+        Page_Job_: {
             /** Data */
             data: components["schemas"]["Job"][];
             /**
@@ -1026,15 +1254,15 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[KindDescription] */
-        Page_KindDescription_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[KindDescription] */
+        Page_KindDescription_: {
             /** Data */
             data: components["schemas"]["KindDescription"][];
             /**
@@ -1044,15 +1272,15 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[LogLine] */
-        Page_LogLine_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[LogLine] */
+        Page_LogLine_: {
             /** Data */
             data: components["schemas"]["LogLine"][];
             /**
@@ -1062,15 +1290,33 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[Queue] */
-        Page_Queue_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[Population] */
+        Page_Population_: {
+            /** Data */
+            data: components["schemas"]["Population"][];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+            /** Next Cursor */
+            next_cursor?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /** Page[Queue] */
+        Page_Queue_: {
             /** Data */
             data: components["schemas"]["Queue"][];
             /**
@@ -1080,15 +1326,15 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
-        };
-        /** Page[Worker] */
-        Page_Worker_: {
             /**
              * Object
              * @default list
              * @constant
              */
             object: "list";
+        };
+        /** Page[Worker] */
+        Page_Worker_: {
             /** Data */
             data: components["schemas"]["Worker"][];
             /**
@@ -1098,40 +1344,67 @@ export interface components {
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
+         * PendingPlan
+         * @description The answer while a plan is still being computed (202): ask again after `retry_after` seconds.
+         */
+        PendingPlan: {
+            /** Detail */
+            detail: string;
+            /**
+             * Object
+             * @default pending_plan
+             * @constant
+             */
+            object: "pending_plan";
+            /** Retry After */
+            retry_after: number;
         };
         /**
          * Plan
          * @description What a specification comes to, before anything runs.
+         *
+         *     `accountant_version` is that of `dp_accounting`, which computed `epsilon`.
          */
         Plan: {
+            /** Accountant Version */
+            accountant_version?: string | null;
+            /** Budget */
+            budget?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
+            /** Delta */
+            delta?: number | null;
+            /** Epsilon */
+            epsilon?: number | null;
+            epsilon_curve?: components["schemas"]["EpsilonCurve"] | null;
+            /** Expected Batch Size */
+            expected_batch_size: number;
+            /** Memory Bytes */
+            memory_bytes?: number | null;
+            /** Noise Multiplier */
+            noise_multiplier?: number | null;
             /**
              * Object
              * @default plan
              * @constant
              */
             object: "plan";
+            /** Parameters */
+            parameters?: number | null;
+            /** Sampling Rate */
+            sampling_rate: number;
             /** Steps */
             steps: number;
             /** Training Size */
             training_size: number;
-            /** Sampling Rate */
-            sampling_rate: number;
-            /** Expected Batch Size */
-            expected_batch_size: number;
-            /** Noise Multiplier */
-            noise_multiplier?: number | null;
-            /** Epsilon */
-            epsilon?: number | null;
-            /** Delta */
-            delta?: number | null;
-            /** Parameters */
-            parameters?: number | null;
-            /** Memory Bytes */
-            memory_bytes?: number | null;
-            /** Budget */
-            budget?: {
-                [key: string]: components["schemas"]["JsonValue"];
-            } | null;
             /**
              * Warnings
              * @default []
@@ -1145,14 +1418,14 @@ export interface components {
         Population: {
             /** Id */
             id: string;
+            /** Name */
+            name: string;
             /**
              * Object
              * @default population
              * @constant
              */
             object: "population";
-            /** Name */
-            name: string;
             /**
              * Visibility
              * @enum {string}
@@ -1164,12 +1437,12 @@ export interface components {
          * @description Differential privacy: `target_epsilon`, or `noise_multiplier` in its place.
          */
         Privacy: {
-            /** Target Epsilon */
-            target_epsilon?: number | null;
-            /** Noise Multiplier */
-            noise_multiplier?: number | null;
             /** Delta */
             delta: number;
+            /** Noise Multiplier */
+            noise_multiplier?: number | null;
+            /** Target Epsilon */
+            target_epsilon?: number | null;
         };
         /**
          * ProblemDocument
@@ -1177,42 +1450,54 @@ export interface components {
          */
         ProblemDocument: {
             /**
+             * Allowed
+             * @default null
+             */
+            allowed: string[] | null;
+            /** Code */
+            code: string;
+            /**
+             * Column
+             * @default null
+             */
+            column: string | null;
+            /** Detail */
+            detail: string;
+            /**
+             * Errors
+             * @default null
+             */
+            errors: components["schemas"]["FieldProblem"][] | null;
+            /** Request Id */
+            request_id: string;
+            /**
+             * Row
+             * @default null
+             */
+            row: number | null;
+            /** Status */
+            status: number;
+            /** Title */
+            title: string;
+            /**
              * Type
              * @default about:blank
              */
             type: string;
-            /** Title */
-            title: string;
-            /** Status */
-            status: number;
-            /** Code */
-            code: string;
-            /** Detail */
-            detail: string;
-            /** Request Id */
-            request_id: string;
-            /** Errors */
-            errors?: components["schemas"]["FieldProblem"][] | null;
-            /** Allowed */
-            allowed?: string[] | null;
-            /** Row */
-            row?: number | null;
-            /** Column */
-            column?: string | null;
         };
         /**
          * Progress
          * @description How far an attempt is.
          */
         Progress: {
-            /** Step */
-            step: number;
-            /** Steps */
-            steps: number;
             /** Eta Seconds */
             eta_seconds?: number | null;
             /** Samples Per Second */
             samples_per_second?: number | null;
+            /** Step */
+            step: number;
+            /** Steps */
+            steps: number;
         };
         /**
          * Queue
@@ -1246,50 +1531,76 @@ export interface components {
          */
         Resources: {
             /**
-             * Queue
-             * @default cpu
-             */
-            queue: string;
-            /**
              * Gpus
              * @default 0
              */
             gpus: number;
+            /**
+             * Queue
+             * @default cpu
+             */
+            queue: string;
         };
         /**
          * Session
          * @description A signed-in browser: who it is, and the token that its changes must carry in `X-CSRF-Token`.
          */
         Session: {
+            /** Csrf Token */
+            csrf_token: string;
+            /** Name */
+            name: string;
             /**
              * Object
              * @default session
              * @constant
              */
             object: "session";
-            /** Name */
-            name: string;
             /**
              * Role
              * @enum {string}
              */
             role: "owner" | "analyst" | "operator";
-            /** Csrf Token */
-            csrf_token: string;
+        };
+        /**
+         * SignIn
+         * @description What signs a browser in: the token of a sign-in link, or a key that was pasted.
+         */
+        SignIn: {
+            /** Api Key */
+            api_key?: string | null;
+            /** Token */
+            token?: string | null;
+        };
+        /**
+         * SignInLink
+         * @description A link that signs one browser in, once, within minutes. The token is in the fragment: never sent.
+         */
+        SignInLink: {
+            /** Expires At */
+            expires_at: string;
+            /**
+             * Object
+             * @default sign_in_link
+             * @constant
+             */
+            object: "sign_in_link";
+            /** Url */
+            url: string;
         };
         /**
          * Size
          * @description The number of units, public under zero-out adjacency.
          */
         Size: {
-            /** Value */
-            value: number;
             /**
              * Origin
              * @default declared
              * @enum {string}
              */
             origin: "declared" | "dp_estimate" | "from_rows";
+            /** Value */
+            value: number;
         };
         /**
          * StatusReason
@@ -1305,28 +1616,28 @@ export interface components {
          * @description How long and how: `steps`, or `epochs` in its place.
          */
         Training: {
-            /** Steps */
-            steps?: number | null;
-            /** Epochs */
-            epochs?: number | null;
             /**
              * Batch Size
              * @default 128
              */
             batch_size: number;
+            /** Epochs */
+            epochs?: number | null;
             /** Microbatch Size */
             microbatch_size?: number | null;
-            /**
-             * Seed
-             * @default 0
-             */
-            seed: number;
             /**
              * Precision
              * @default float32
              * @enum {string}
              */
             precision: "float32" | "float64";
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /** Steps */
+            steps?: number | null;
         };
         /**
          * Unit
@@ -1346,34 +1657,34 @@ export interface components {
          * @description A process that runs attempts.
          */
         Worker: {
+            /** Alive */
+            alive: boolean;
+            /** Current Jobs */
+            current_jobs: string[];
+            /** Heartbeat At */
+            heartbeat_at: string;
+            /** Host */
+            host: string;
             /** Id */
             id: string;
+            /** Kinds */
+            kinds: string[];
             /**
              * Object
              * @default worker
              * @constant
              */
             object: "worker";
-            /** Host */
-            host: string;
             /** Queues */
             queues: string[];
             /** Slots */
             slots: number;
-            /** Kinds */
-            kinds: string[];
+            /** Started At */
+            started_at: string;
             /** Versions */
             versions: {
                 [key: string]: string;
             };
-            /** Alive */
-            alive: boolean;
-            /** Current Jobs */
-            current_jobs: string[];
-            /** Started At */
-            started_at: string;
-            /** Heartbeat At */
-            heartbeat_at: string;
         };
     };
     responses: never;
@@ -1384,7 +1695,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    get_session_v1_session_get: {
+    healthz: {
         parameters: {
             query?: never;
             header?: never;
@@ -1399,54 +1710,57 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Session"];
+                    "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-        };
-    };
-    post_session_v1_session_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewSession"];
-            };
-        };
-        responses: {
-            /** @description Successful Response */
-            201: {
+            /** @description Another error. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Session"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    delete_session_v1_session_delete: {
+    readyz: {
         parameters: {
             query?: never;
             header?: never;
@@ -1456,31 +1770,821 @@ export interface operations {
         requestBody?: never;
         responses: {
             /** @description Successful Response */
-            204: {
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something is away. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    jobs_v1_jobs_get: {
+    list_api_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ApiKey_"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    create_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same body, gives the first answer instead of a second object. */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewApiKey"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    delete_api_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deleted"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_datasets: {
         parameters: {
             query?: {
-                status?: components["schemas"]["JobStatus"][] | null;
-                q?: string | null;
-                tag?: string[] | null;
+                /** @description How many of them. */
                 limit?: number;
+                /** @description `next_cursor` of the page before. */
                 after?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Dataset_"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    create_dataset: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same body, gives the first answer instead of a second object. */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /**
+                     * Format: binary
+                     * @description CSV, Parquet or NPZ.
+                     */
+                    file: string;
+                    /** @description How many rows one person may own; 1 when a row is all they have. */
+                    max_rows_per_person?: number;
+                    name: string;
+                    /** @description Whom the rows are about. */
+                    population?: string;
+                    /** @description JSON; without, one is proposed. */
+                    schema?: string;
+                    /** @description Column to predict, for the proposal. */
+                    target?: string;
+                    /** @enum {string} */
+                    visibility?: "public" | "private";
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dataset"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    get_dataset: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
+            path: {
+                dataset_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dataset"];
+                };
+            };
+            /** @description Not changed. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    delete_dataset: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                dataset_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deleted"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    confirm_dataset_schema: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                dataset_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DatasetSchema"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dataset"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_jobs: {
+        parameters: {
+            query?: {
+                /** @description How many of them. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                after?: string | null;
+                status?: components["schemas"]["JobStatus"][] | null;
+                /** @description Id or name. */
+                dataset?: string | null;
+                /** @description Kind of the model. */
+                model?: string | null;
+                /** @description `key:value`; all must match. */
+                tag?: string[] | null;
+                /** @description Part of the name. */
+                q?: string | null;
+                sort?: "-created_at" | "created_at" | "name" | "-name";
             };
             header?: never;
             path?: never;
@@ -1497,21 +2601,60 @@ export interface operations {
                     "application/json": components["schemas"]["Page_Job_"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    submit_v1_jobs_post: {
+    create_job: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Sent again with the same body, gives the first answer instead of a second object. */
+                "Idempotency-Key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1530,25 +2673,92 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    validate_v1_jobs_validate_post: {
+    validate_job: {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobSpec"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {
@@ -1559,21 +2769,95 @@ export interface operations {
                     "application/json": components["schemas"]["Plan"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description Still computing. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PendingPlan"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something that the service needs is away. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    job_v1_jobs__job_id__get: {
+    get_job: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
             path: {
                 job_id: string;
             };
@@ -1590,21 +2874,75 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description Not changed. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    delete_job_v1_jobs__job_id__delete: {
+    delete_job: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
             path: {
                 job_id: string;
             };
@@ -1621,21 +2959,257 @@ export interface operations {
                     "application/json": components["schemas"]["Deleted"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    cancel_v1_jobs__job_id__cancel_post: {
+    list_artifacts: {
         parameters: {
             query?: never;
             header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Artifact_"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    download_artifact: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
+            path: {
+                job_id: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Not changed. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something that the service needs is away. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    cancel_job: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
             path: {
                 job_id: string;
             };
@@ -1652,20 +3226,177 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    events_v1_jobs__job_id__events_get: {
+    list_events: {
         parameters: {
-            query?: never;
+            query?: {
+                after?: number;
+                limit?: number;
+            };
+            header?: {
+                "Last-Event-ID"?: string | null;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A list, or a stream. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Event_"];
+                    "text/event-stream": string;
+                };
+            };
+            /** @description The job has ended, and the client has every event. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_logs: {
+        parameters: {
+            query?: {
+                after?: number;
+                limit?: number;
+                /** @description The last lines instead of the first. */
+                tail?: boolean;
+            };
             header?: never;
             path: {
                 job_id: string;
@@ -1680,25 +3411,73 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_Event_"];
+                    "application/json": components["schemas"]["Page_LogLine_"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    metrics_v1_jobs__job_id__metrics_get: {
+    get_metrics: {
         parameters: {
             query?: {
+                /** @description Repeatable; all without. */
                 name?: string[] | null;
+                /** @description Only later steps. */
                 after_step?: number | null;
+                /** @description Per metric; extremes are kept. */
                 max_points?: number;
             };
             header?: never;
@@ -1720,277 +3499,63 @@ export interface operations {
                     };
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    logs_v1_jobs__job_id__logs_get: {
-        parameters: {
-            query?: {
-                after?: number | null;
-                limit?: number;
-            };
-            header?: never;
-            path: {
-                job_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Page_LogLine_"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    artifacts_v1_jobs__job_id__artifacts_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                job_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Page_Artifact_"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    artifact_v1_jobs__job_id__artifacts__name__get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                job_id: string;
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": unknown;
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    datasets_v1_datasets_get: {
-        parameters: {
-            query?: {
-                limit?: number;
-                after?: string | null;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Page_Dataset_"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    upload_v1_datasets_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "multipart/form-data": components["schemas"]["Body_upload_v1_datasets_post"];
-            };
-        };
-        responses: {
-            /** @description Successful Response */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Dataset"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    dataset_v1_datasets__dataset_id__get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                dataset_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Dataset"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    delete_dataset_v1_datasets__dataset_id__delete: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                dataset_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Deleted"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    put_schema_v1_datasets__dataset_id__schema_put: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                dataset_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["DatasetSchema"];
-            };
-        };
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Dataset"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
-                };
-            };
-        };
-    };
-    models_v1_models_get: {
+    list_models: {
         parameters: {
             query?: never;
             header?: never;
@@ -2008,18 +3573,130 @@ export interface operations {
                     "application/json": components["schemas"]["Page_KindDescription_"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    workers_v1_workers_get: {
+    get_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kind: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KindDescription"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_optimizer_modules: {
         parameters: {
             query?: never;
             header?: never;
@@ -2034,21 +3711,122 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_Worker_"];
+                    "application/json": components["schemas"]["Page_KindDescription_"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    queues_v1_queues_get: {
+    list_populations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Population_"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_queues: {
         parameters: {
             query?: never;
             header?: never;
@@ -2066,18 +3844,54 @@ export interface operations {
                     "application/json": components["schemas"]["Page_Queue_"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    keys_v1_api_keys_get: {
+    get_session: {
         parameters: {
             query?: never;
             header?: never;
@@ -2092,21 +3906,57 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_ApiKey_"];
+                    "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    new_key_v1_api_keys_post: {
+    create_session: {
         parameters: {
             query?: never;
             header?: never;
@@ -2115,7 +3965,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["NewKey"];
+                "application/json": components["schemas"]["SignIn"];
             };
         };
         responses: {
@@ -2125,27 +3975,79 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ApiKey"];
+                    "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };
     };
-    del_key_v1_api_keys__key_id__delete: {
+    delete_session: {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                key_id: string;
-            };
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -2159,13 +4061,179 @@ export interface operations {
                     "application/json": components["schemas"]["Deleted"];
                 };
             };
-            /** @description Unprocessable Entity */
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    create_sign_in_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInLink"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_workers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Worker_"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };

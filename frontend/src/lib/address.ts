@@ -10,6 +10,8 @@ export function useParam(name: string, fallback = ""): [string, (value: string) 
       setParams(
         (before) => {
           const next = new URLSearchParams(before);
+          // Another choice is another list: its pages start anew.
+          next.delete("after");
           if (value === fallback) next.delete(name);
           else next.set(name, value);
           return next;

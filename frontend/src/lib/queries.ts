@@ -2,7 +2,7 @@
 import { QueryCache, QueryClient, queryOptions } from "@tanstack/react-query";
 import { api, setCsrfToken, take } from "@/lib/api";
 import { hasStatus, OfflineError, ProblemError } from "@/lib/problem";
-import type { Session } from "@/lib/wire";
+import type { Dataset, Session } from "@/lib/wire";
 
 export function createQueryClient(): QueryClient {
   const client = new QueryClient({
@@ -47,7 +47,11 @@ export const sessionQuery = queryOptions({
 
 export const datasetsQuery = queryOptions({
   queryKey: ["datasets"],
-  queryFn: async () => (await take(api.GET("/v1/datasets", { params: { query: { limit: 100 } } }))).data,
+  queryFn: async () => {
+    const page = await take(api.GET("/v1/datasets", { params: { query: { limit: 100 } } }));
+    // The client's types widen pairs of numbers to lists.
+    return page.data as Dataset[];
+  },
 });
 
 export const modelsQuery = queryOptions({

@@ -6,6 +6,7 @@ type Schemas = components["schemas"];
 export type Job = Schemas["Job"];
 export type JobStatus = Schemas["JobStatus"];
 export type Plan = Schemas["Plan"];
+export type JobProgressed = Schemas["JobProgressed"];
 export type JobEvent = Schemas["Event"];
 export type MetricSeries = Schemas["MetricSeries"];
 export type LogLine = Schemas["LogLine"];

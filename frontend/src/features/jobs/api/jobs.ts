@@ -1,5 +1,5 @@
 /** The list of jobs. */
-import { infiniteQueryOptions } from "@tanstack/react-query";
+import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { api, take } from "@/lib/api";
 import { isTerminal, type JobStatus } from "@/lib/wire";
 
@@ -23,14 +23,15 @@ export interface Filter {
   search: string;
   /** `key:value`, or nothing. */
   tag: string;
+  /** Cursor of the page before, or nothing for the first. */
+  after: string;
 }
 
-export function jobsQuery({ group, search, tag }: Filter) {
+export function jobsQuery({ group, search, tag, after }: Filter) {
   const statuses: readonly JobStatus[] = GROUPS[group];
-  return infiniteQueryOptions({
-    queryKey: ["jobs", group, search, tag],
-    initialPageParam: "",
-    queryFn: ({ pageParam, signal }) =>
+  return queryOptions({
+    queryKey: ["jobs", group, search, tag, after],
+    queryFn: ({ signal }) =>
       take(
         api.GET("/v1/jobs", {
           signal,
@@ -40,15 +41,13 @@ export function jobsQuery({ group, search, tag }: Filter) {
               ...(statuses.length > 0 && { status: [...statuses] }),
               ...(search !== "" && { q: search }),
               ...(tag !== "" && { tag: [tag] }),
-              ...(pageParam !== "" && { after: pageParam }),
+              ...(after !== "" && { after }),
             },
           },
         }),
       ),
-    getNextPageParam: (page) => page.next_cursor ?? undefined,
-    placeholderData: (before) => before,
+    placeholderData: keepPreviousData,
     // Often while something happens, else now and then: another person may submit.
-    refetchInterval: (query) =>
-      query.state.data?.pages.some((page) => page.data.some((job) => !isTerminal(job.status))) ? 2_000 : 10_000,
+    refetchInterval: ({ state }) => (state.data?.data.some((job) => !isTerminal(job.status)) ? 2_000 : 10_000),
   });
 }

@@ -1,6 +1,6 @@
-import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useRef, useState } from "react";
-import { useLocation } from "wouter";
+import { useLocation, useSearchParams } from "wouter";
 import { Button, ButtonLink } from "@/components/ui/Button";
 import { Segments } from "@/components/ui/Field";
 import { Icon } from "@/components/ui/Icon";
@@ -21,11 +21,9 @@ export function JobsPage() {
   const [tag, setTag] = useParam("tag");
   const group = isGroup(groupParam) ? groupParam : "all";
   const settled = useSettled(search.trim(), 200);
-  const jobs = useInfiniteQuery({
-    ...jobsQuery({ group, search: settled, tag }),
-    placeholderData: keepPreviousData,
-  });
-  const rows = jobs.data?.pages.flatMap((page) => page.data) ?? [];
+  const [after] = useParam("after");
+  const jobs = useQuery(jobsQuery({ group, search: settled, tag, after }));
+  const rows = jobs.data?.data ?? [];
   const [selected, setSelected] = useState<number | null>(null);
   const searchBox = useRef<HTMLInputElement>(null);
 
@@ -75,13 +73,7 @@ export function JobsPage() {
         {jobs.isError && rows.length === 0 && <Failed error={jobs.error} retry={() => void jobs.refetch()} />}
         {jobs.isSuccess && rows.length === 0 && <Nothing filtered={filtered} />}
         {rows.length > 0 && <JobsTable jobs={rows} selected={selected} onTag={setTag} />}
-        {jobs.hasNextPage && (
-          <div className="pager">
-            <Button small busy={jobs.isFetchingNextPage} onClick={() => void jobs.fetchNextPage()}>
-              Show older jobs
-            </Button>
-          </div>
-        )}
+        <Pager after={after} next={jobs.data?.next_cursor ?? null} />
       </div>
       {rows.length > 0 && (
         <p className="small muted" aria-hidden="true">
@@ -89,6 +81,32 @@ export function JobsPage() {
         </p>
       )}
     </Page>
+  );
+}
+
+/** Pages by cursor, in the address: the browser's own way back works. */
+function Pager({ after, next }: { after: string; next: string | null }) {
+  const [params] = useSearchParams();
+  if (after === "" && next === null) return null;
+  const to = (cursor: string | null) => {
+    const target = new URLSearchParams(params);
+    if (cursor === null) target.delete("after");
+    else target.set("after", cursor);
+    return `/jobs?${target.toString()}`;
+  };
+  return (
+    <nav className="pager" aria-label="Pages of jobs">
+      {after !== "" && (
+        <ButtonLink href={to(null)} small icon="back">
+          Newest
+        </ButtonLink>
+      )}
+      {next !== null && (
+        <ButtonLink href={to(next)} small icon="next">
+          Older
+        </ButtonLink>
+      )}
+    </nav>
   );
 }
 

@@ -1,0 +1,73 @@
+import { statusTone } from "@/components/ui/Chip";
+import { Stat } from "@/components/ui/Page";
+import { Progress } from "@/components/ui/Progress";
+import { Note } from "@/components/ui/State";
+import { duration, integer, number, percent, title } from "@/lib/format";
+import { useNow } from "@/lib/hooks";
+import { elapsed, outcome, share, targetEpsilon } from "@/lib/outcome";
+import { isTerminal, type Job } from "@/lib/wire";
+
+/** Why the job ended as it did, or what it waits for. */
+export function Reason({ job }: { job: Job }) {
+  const reason = job.status_reason;
+  if (!reason) return null;
+  const tone = job.status === "failed" ? "bad" : job.status === "cancelled" ? "plain" : "warn";
+  return (
+    <Note tone={tone}>
+      <strong>{title(reason.code)}</strong>
+      <span>{reason.message}</span>
+    </Note>
+  );
+}
+
+/** Progress and the numbers that matter, in one line. */
+export function JobStrip({ job }: { job: Job }) {
+  const now = useNow(1000, !isTerminal(job.status));
+  const result = outcome(job);
+  const target = targetEpsilon(job);
+  return (
+    <section className="panel job-strip" aria-label="Progress and result">
+      <div className="job-strip__progress">
+        <div className="spread small">
+          <span>{stepText(job)}</span>
+          <span className="muted">{remaining(job)}</span>
+        </div>
+        <Progress
+          value={job.status === "queued" || job.status === "validating" ? 0 : share(job)}
+          tone={job.status === "running" ? "active" : statusTone(job.status)}
+          label="Progress"
+        />
+      </div>
+      <Stat label={result ? title(result.name) : "Result"} value={result?.text ?? "–"} />
+      <Stat
+        label="Epsilon spent"
+        value={job.spec.privacy ? number(job.privacy?.epsilon ?? 0, 3) : "–"}
+        note={job.spec.privacy ? `of ${number(target, 3)} at delta ${number(job.spec.privacy.delta)}` : "no guarantee"}
+      />
+      <Stat
+        label="Speed"
+        value={job.progress?.samples_per_second ? integer(job.progress.samples_per_second) : "–"}
+        note="samples per second"
+      />
+      <Stat label="Duration" value={duration(elapsed(job, now))} note={waited(job)} />
+    </section>
+  );
+}
+
+function stepText(job: Job): string {
+  if (job.status === "validating") return "Computing its noise";
+  if (job.status === "queued") return `Waiting for a worker of queue ${job.spec.resources.queue}`;
+  if (!job.progress) return isTerminal(job.status) ? "No step was run" : title(job.phase ?? "starting");
+  return `Step ${integer(job.progress.step)} of ${integer(job.progress.steps)}`;
+}
+
+function remaining(job: Job): string {
+  if (isTerminal(job.status)) return percent(share(job), 0);
+  const eta = job.progress?.eta_seconds;
+  return eta === null || eta === undefined ? "" : `${duration(eta)} left`;
+}
+
+function waited(job: Job): string {
+  if (!job.started_at) return "not started";
+  return `waited ${duration((Date.parse(job.started_at) - Date.parse(job.created_at)) / 1000)}`;
+}
