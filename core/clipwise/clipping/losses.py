@@ -29,35 +29,38 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean squared error (B,)."""
-    return (outputs - _like(outputs, targets)).square().flatten(1).mean(1)
+    made, wanted = _alike(outputs, targets)
+    return (made - wanted).square().mean(1)
 
 
 def mae(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean absolute error (B,)."""
-    return (outputs - _like(outputs, targets)).abs().flatten(1).mean(1)
+    made, wanted = _alike(outputs, targets)
+    return (made - wanted).abs().mean(1)
 
 
 def huber(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the Huber loss (B,) with its corner at 1."""
-    return functional.huber_loss(outputs, _like(outputs, targets), reduction="none").flatten(1).mean(1)
+    made, wanted = _alike(outputs, targets)
+    return functional.huber_loss(made, wanted, reduction="none").mean(1)
 
 
 def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross entropy (B,) of logits and targets between 0 and 1."""
-    target = _like(outputs, targets)
-    return functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").flatten(1).mean(1)
+    made, wanted = _alike(outputs, targets)
+    return functional.binary_cross_entropy_with_logits(made, wanted, reduction="none").mean(1)
 
 
-def _like(outputs: Tensor, targets: Tensor) -> Tensor:
-    # Targets (B,) for outputs (B, 1) would broadcast to (B, B): the classic silent fault.
-    if outputs.ndim == 1:
-        outputs = outputs.unsqueeze(1)
-    if outputs.numel() != targets.numel():
+def _alike(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both as (B, N). Targets (B,) for outputs (B, 1) would broadcast to (B, B), silently."""
+    rows = outputs.shape[0]
+    if outputs.numel() != targets.numel() or targets.shape[:1] != (rows,):
         raise InvalidInput(
             f"outputs have shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}; "
             "this loss needs one target for each output"
         )
-    return targets.reshape(outputs.shape).to(outputs.dtype)
+    size = outputs.shape[1:].numel()
+    return outputs.reshape(rows, size), targets.reshape(rows, size).to(outputs.dtype)
 
 
 LOSSES: dict[str, Loss] = {
