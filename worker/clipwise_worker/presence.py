@@ -71,7 +71,7 @@ class Presence:
         with transaction(self._engine) as session:
             for other in workers.silent(session, self._worker.host, GONE_SECONDS):
                 # The number can be this process's own: a container that was started again.
-                if other.pid == self._worker.pid or not psutil.pid_exists(other.pid):
+                if other.pid == self._worker.pid or not _lives(other.pid):
                     workers.stop(session, other.id)
         with transaction(self._engine) as session:
             lost = attempts.fail_lost(session, SILENT_SECONDS)
@@ -87,3 +87,10 @@ class Presence:
             living = {worker.id for worker in workers.alive(session, SILENT_SECONDS)}
         for name in found - living - {self._worker.id}:
             shutil.rmtree(self._folders / name, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

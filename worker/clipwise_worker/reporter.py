@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from clipwise.errors import StaleToken
+from clipwise.jobs.states import Phase
 from clipwise.store import reports
 from clipwise.store.attempts import Attempt
 from clipwise.store.reports import Line, Point
@@ -79,14 +80,16 @@ class Reporter:
         self._given_up = threading.Event()
         self._events = 0
         self._lines = 0
+        self._phase: str = Phase.STARTING  # the claim has written it
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
     def phase(self, phase: str) -> None:
-        """Take a new phase."""
+        """Take a new phase; one that is said again is no news."""
         with self._changed:
-            if self._count_event():
+            if phase != self._phase and self._count_event():
                 self._batch.phases.append(phase)
+            self._phase = phase
 
     def warning(self, message: str) -> None:
         """Take a warning, which becomes an event."""
