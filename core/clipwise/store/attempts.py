@@ -148,14 +148,17 @@ def claimable(session: Session, queues: Sequence[str], kinds: Sequence[str]) -> 
     return bool(session.execute(select(exists().where(*_claimable(queues, kinds)))).scalar())
 
 
-def read_controls(session: Session, worker_id: str) -> dict[tuple[str, int], bool]:
-    """Return whether each attempt of a worker shall stop, by (job, token); one that is missing is lost."""
+def read_controls(session: Session, worker_id: str) -> dict[Attempt, bool]:
+    """Return whether each attempt that a worker owns a job by shall stop; one that is missing is lost."""
     rows = session.execute(
-        select(JobRow.id, JobRow.token, JobRow.status).where(
+        select(JobRow.id, JobRow.attempt, JobRow.token, JobRow.status).where(
             JobRow.status.in_(OWNED), JobRow.worker_id == worker_id
         )
     )
-    return {(row.id, row.token): row.status == JobStatus.CANCELLING for row in rows}
+    return {
+        Attempt(job_id=row.id, number=row.attempt, token=row.token): row.status == JobStatus.CANCELLING
+        for row in rows
+    }
 
 
 def fenced_update(session: Session, attempt: Attempt, values: Mapping[str, Any]) -> None:

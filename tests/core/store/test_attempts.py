@@ -143,13 +143,13 @@ def test_terminal_is_terminal(engine: Engine, add_job: AddJob) -> None:
 def test_controls_say_which_attempts_shall_stop_and_leave_out_lost_ones(
     engine: Engine, add_job: AddJob
 ) -> None:
-    going, cancelled, done = add_job(), add_job(), add_job()
+    _, cancelled, done = add_job(), add_job(), add_job()
     held = [must_claim(engine) for _ in range(3)]
     with transaction(engine) as session:
         session.execute(update(JobRow).where(JobRow.id == cancelled).values(status=JobStatus.CANCELLING))
     finish(engine, held[2])
     with reading(engine) as session:
-        assert attempts.read_controls(session, "wkr_1") == {(going, 1): False, (cancelled, 1): True}
+        assert attempts.read_controls(session, "wkr_1") == {held[0]: False, held[1]: True}
         assert attempts.read_controls(session, "wkr_2") == {}
     assert job(engine, done).status == "succeeded"
 
