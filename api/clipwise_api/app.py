@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse
 
 import clipwise
 from clipwise.artifacts import ArtifactStore
@@ -56,6 +57,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     for router in ROUTERS:
         app.include_router(router, responses=EVERY_ROUTE, dependencies=[Permitted])
+    app.router.add_api_route(
+        "/openapi.json", _document, name="get_openapi", include_in_schema=False, dependencies=[Permitted]
+    )
     app.router.default = Dashboard()
     errors.install(app)
     app.add_middleware(Gate, settings=settings)
@@ -98,6 +102,12 @@ def _start(settings: Settings, loop: asyncio.AbstractEventLoop) -> ServiceSet:
         loop=loop,
         outbox_filled=outbox_filled,
     )
+
+
+async def _document(request: Request) -> JSONResponse:
+    from clipwise_api.openapi import document  # it needs this module
+
+    return JSONResponse(document(request.app))
 
 
 def _operation_id(route: APIRoute) -> str:

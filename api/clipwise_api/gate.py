@@ -60,9 +60,9 @@ class Gate:
         origin = request.headers.get("origin")
         if origin is None:
             return
-        parts = urlsplit(origin)
-        given = _authority(parts.netloc, parts.scheme)
-        if not given or given not in {_authority(host, parts.scheme), self._public_origin}:
+        scheme, _, netloc = origin.partition("://")
+        given = _authority(netloc, scheme)
+        if not given or given not in {_authority(host, scheme), self._public_origin}:
             raise Forbidden("requests from pages of other sites are refused; open the dashboard here")
 
     async def _principal(self, request: Request) -> Principal:
@@ -128,7 +128,9 @@ def _require_storable(scope: Scope) -> None:
 
 def _hostname(host: str) -> str:
     try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        parts = urlsplit(f"//{host}")
+        _ = parts.port  # raises if it is none
+        return (parts.hostname or "").rstrip(".")
     except ValueError:
         return ""
 

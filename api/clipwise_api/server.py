@@ -22,8 +22,19 @@ BACKLOG = 2048
 class Server(uvicorn.Server):
     """uvicorn's server; it would wait for open event streams, so they are closed first."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            )
+        )
         self._application = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -43,19 +54,9 @@ def serve(settings: Settings) -> None:
     listening = listen(settings.host, settings.port)
     bound = settings.model_copy(update={"port": listening.getsockname()[1]})
     app = create_app(bound)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
     log.info("listening on %s port %d", bound.host, bound.port)
     with listening:
-        Server(config, app).run(sockets=[listening])
+        Server(app).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

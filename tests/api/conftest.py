@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from clipwise.settings import Settings
@@ -84,8 +83,7 @@ def start(settings: Settings) -> Api:
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     app = create_app(settings.model_copy(update={"port": port}))
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=3)
-    server = Server(config, app)
+    server = Server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     deadline = time.monotonic() + 30
@@ -109,8 +107,9 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def api(settings: Settings) -> Iterator[Api]:
-    """A running api over each database."""
+def api(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """A running api over each database, which does its upkeep more often than it has to."""
+    monkeypatch.setattr("clipwise_api.upkeep.FILES_SECONDS", 0.2)
     running = start(settings)
     yield running
     running.stop()
