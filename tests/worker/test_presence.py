@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select, update
+
+from clipwise.store import migration, workers
+from clipwise.store.sessions import connect, reading, transaction
+from clipwise.store.tables import WorkerRow
+from clipwise.store.workers import WorkerInfo
+from clipwise_worker.presence import GONE_SECONDS, Presence
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    migration.upgrade(database_url)
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+def info(worker_id: str, pid: int, host: str = "here") -> WorkerInfo:
+    return WorkerInfo(id=worker_id, host=host, pid=pid, queues=["cpu"], slots=1, kinds={}, versions={})
+
+
+def living(engine: Engine) -> set[str]:
+    with reading(engine) as session:
+        return set(session.scalars(select(WorkerRow.id).where(WorkerRow.stopped_at.is_(None))))
+
+
+def test_workers_of_this_host_whose_process_is_gone_are_found_soon(engine: Engine, tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine = os.getpid()
+    others = [
+        info("wkr_dead", dead.pid),
+        info("wkr_started_again", mine),  # the same number in a container that was restarted
+        info("wkr_busy", os.getppid()),
+        info("wkr_elsewhere", dead.pid, host="there"),
+    ]
+    with transaction(engine) as session:
+        for other in others:
+            workers.register(session, other)
+        silent = session.scalars(select(WorkerRow.heartbeat_at)).first()
+        assert silent is not None
+        session.execute(update(WorkerRow).values(heartbeat_at=silent - timedelta(seconds=GONE_SECONDS + 1)))
+        workers.register(session, info("wkr_dead_but_heard_of", dead.pid))
+    Presence(engine, info("wkr_me", mine), tmp_path).start()
+    assert living(engine) == {"wkr_me", "wkr_busy", "wkr_elsewhere", "wkr_dead_but_heard_of"}
+
+
+def test_what_dead_workers_had_fetched_is_removed(engine: Engine, tmp_path: Path) -> None:
+    for worker_id in ("wkr_me", "wkr_alive", "wkr_gone"):
+        (tmp_path / worker_id / "job_1-1").mkdir(parents=True)
+        (tmp_path / worker_id / "job_1-1" / "rows.arrow").write_text("rows")
+    with transaction(engine) as session:
+        workers.register(session, info("wkr_alive", os.getppid()))
+    presence = Presence(engine, info("wkr_me", os.getpid()), tmp_path)
+    presence.start()
+    assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} >= {"wkr_me", "wkr_alive"}
+    assert not (tmp_path / "wkr_gone").exists()
+    presence.stop()
+    assert not (tmp_path / "wkr_me").exists()
+    assert living(engine) == {"wkr_alive"}
