@@ -7,12 +7,17 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from clipwise import plugins
+from clipwise.configuration import PositiveFloat, configuration
 from clipwise.errors import ConfigurationError, InvalidSpec
+from clipwise.jobs import spec
+from clipwise.optim import Optimizer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "residual_mlp"
 USE = """
@@ -101,6 +106,53 @@ def test_packages_that_cannot_be_used_are_named(
     try:
         with pytest.raises(ConfigurationError, match=message):
             plugins.installed("clipwise.architectures")
+    finally:
+        plugins.installed.cache_clear()
+
+
+@configuration
+class Halving:
+    """An optimizer module of somebody else."""
+
+    kind: Literal["halving"] = "halving"
+    factor: PositiveFloat = 0.5
+
+    def init(self, params: Any) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def update(
+        self,
+        state: Any,
+        updates: Any,
+        params: Any,  # noqa: ARG002
+        out: Any = None,  # noqa: ARG002
+    ) -> tuple[Any, Any]:
+        return updates * self.factor, state
+
+
+def test_an_installed_optimizer_module_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = f"{__name__}:Halving"
+    monkeypatch.setattr(
+        plugins,
+        "entry_points",
+        lambda group: [EntryPoint(name="halving", value=value, group=group)] if "optimizer" in group else [],
+    )
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Halving=Halving))
+    plugins.installed.cache_clear()
+    try:
+        document = {
+            "dataset": "digits",
+            "model": {"kind": "mlp"},
+            "training": {"steps": 1},
+            "optimizer": {"modules": [{"kind": "halving"}, {"kind": "momentum"}]},
+        }
+        parsed = spec.parse(document)
+        assert parsed.as_json()["optimizer"]["modules"][0] == {"kind": "halving", "factor": 0.5}
+        assert spec.parse(parsed.as_json()) == parsed
+        optimizer = Optimizer(1.0, modules=parsed.optimizer.modules[:1])
+        model = SimpleNamespace(parameters={"a": np.zeros(2)})
+        updates = optimizer.compute_updates_from_gradients(model, SimpleNamespace(values={"a": np.ones(2)}))
+        assert updates["a"].tolist() == [-0.5, -0.5]
     finally:
         plugins.installed.cache_clear()
 

@@ -4,7 +4,7 @@ Unknown fields are errors, numbers are strict and finite. `problems_of` turns py
 JSON pointers without the tags of unions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -36,21 +36,23 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def _plugin(kinds: Mapping[str, type[Any]], what: str) -> Any:
-    """Return the annotation of a field that holds one plug-in of `kinds`."""
+def _plugin(ours: Mapping[str, type[Any]], kinds: Callable[[], Mapping[str, type[Any]]], what: str) -> Any:
+    """Return the annotation of a field that holds one plug-in of `kinds()`, which begins with `ours`."""
 
     def validate(value: Any) -> Any:
-        if type(value) in kinds.values():
+        # Asked for at validation: a broken package of somebody must not break the import of this module.
+        known = kinds()
+        if type(value) in known.values():
             return value
         try:
-            return plugins.construct(kinds, value, what=what)
+            return plugins.construct(known, value, what=what)
         except InvalidSpec as error:
             raise _as_validation_error(error, value) from error
 
     schema = {
         "type": "object",
         "title": what,
-        "properties": {"kind": {"type": "string", "examples": sorted(kinds)}},
+        "properties": {"kind": {"type": "string", "examples": sorted(ours)}},
         "required": ["kind"],
         "additionalProperties": True,
     }
@@ -85,8 +87,8 @@ if TYPE_CHECKING:
     OptimizerModule = Any
     Regularizer = Any
 else:
-    OptimizerModule = _plugin(optimizer_modules.MODULES, "optimizer module")
-    Regularizer = _plugin(regularizers.REGULARIZERS, "regularizer")
+    OptimizerModule = _plugin(optimizer_modules.MODULES, optimizer_modules.kinds, "optimizer module")
+    Regularizer = _plugin(regularizers.REGULARIZERS, lambda: regularizers.REGULARIZERS, "regularizer")
 
 
 class Training(Part):
