@@ -1,11 +1,12 @@
 import { fileURLToPath } from "node:url";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
+import { slimUplot } from "./scripts/slim-uplot.ts";
 
 const api = process.env.CLIPWISE_URL ?? "http://127.0.0.1:8470";
 
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), slimUplot()],
   resolve: {
     alias: {
       "@": fileURLToPath(new URL("./src", import.meta.url)),

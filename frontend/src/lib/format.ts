@@ -26,6 +26,11 @@ export function percent(value: number | null | undefined, digits = 1): string {
   return `${(value * 100).toFixed(digits)} %`;
 }
 
+/** For an axis: as few digits as the value needs. */
+export function shortPercent(value: number | null): string {
+  return value === null ? NONE : `${Number((value * 100).toFixed(1))} %`;
+}
+
 export function bytes(value: number | null | undefined): string {
   if (value === null || value === undefined) return NONE;
   const units = ["B", "KB", "MB", "GB", "TB"];

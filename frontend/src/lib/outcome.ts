@@ -1,10 +1,12 @@
 /** The one number by which people compare jobs, and what privacy it cost. */
-import { number, percent } from "@/lib/format";
+import { integer, number, percent } from "@/lib/format";
+import { last, type SeriesByName } from "@/lib/series";
 import type { Job } from "@/lib/wire";
 
 export interface Outcome {
   name: string;
   text: string;
+  note: string;
 }
 
 const PREFERRED: readonly (readonly [string, string, (value: number) => string])[] = [
@@ -19,9 +21,24 @@ export function outcome(job: Job): Outcome | null {
   const metrics = job.result?.metrics ?? {};
   for (const [key, name, format] of PREFERRED) {
     const value = metrics[`eval/${key}`] ?? metrics[key];
-    if (value !== undefined) return { name, text: format(value) };
+    if (value !== undefined) return { name, text: format(value), note: "at the end" };
   }
   return null;
+}
+
+/** The same number while the job runs: as of its last evaluation. */
+export function latest(series: SeriesByName): Outcome | null {
+  for (const [key, name, format] of PREFERRED) {
+    const known = series[`eval/${key}`];
+    const value = last(known);
+    if (known && value !== null) return { name, text: format(value), note: `at step ${integer(known.step.at(-1))}` };
+  }
+  return null;
+}
+
+/** What a job is called; without a name, by what it trains. */
+export function nameOf(job: Job): string {
+  return job.name ?? `${job.spec.dataset} · ${job.spec.model.kind}`;
 }
 
 /** What a job strives for, `null` when it trains without a guarantee. */

@@ -17,6 +17,8 @@ export interface ChartProps {
   log?: boolean;
   range?: readonly [number, number];
   format?: (value: number | null) => string;
+  /** For the axis, where values are round. */
+  axisFormat?: (value: number | null) => string;
   /** What is said while there is nothing to draw. */
   waiting: string;
   /** Under a guarantee: whether it covers these numbers. */
@@ -34,6 +36,7 @@ export function LineChart({
   log = false,
   range,
   format = (value) => formatNumber(value),
+  axisFormat = (value) => formatNumber(value, 3),
   waiting,
   guarded = false,
 }: ChartProps) {
@@ -55,7 +58,7 @@ export function LineChart({
       ) : (
         <div className="chart__plot">
           <Suspense fallback={<div className="chart__waiting">Drawing…</div>}>
-            <Plot {...{ lines, levels, smoothing, log, range }} onHover={setHovered} />
+            <Plot {...{ lines, levels, smoothing, log, range }} format={axisFormat} onHover={setHovered} />
           </Suspense>
         </div>
       )}

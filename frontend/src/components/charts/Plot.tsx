@@ -1,7 +1,6 @@
 /** The only place that knows uPlot; loaded when the first chart is shown. */
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
-import "uplot/dist/uPlot.min.css";
 import { number } from "@/lib/format";
 import { smooth } from "@/lib/series";
 import { useAppearance } from "@/lib/theme";
@@ -14,6 +13,7 @@ export interface PlotProps {
   log: boolean;
   /** Ends of the value axis, where they are known beforehand. */
   range?: readonly [number, number] | undefined;
+  format: (value: number | null) => string;
   onHover: (step: number | null) => void;
 }
 
@@ -95,7 +95,7 @@ function options(element: HTMLElement, current: { current: PlotProps }): uPlot.O
   };
   return {
     ...sizeOf(element),
-    padding: [10, 8, 0, 0],
+    padding: [10, 14, 0, 0],
     legend: { show: false },
     cursor: {
       sync: { key: "step" },
@@ -111,8 +111,9 @@ function options(element: HTMLElement, current: { current: PlotProps }): uPlot.O
       {
         ...axis,
         gap: 4,
-        size: (_plot, values) => 14 + 6.4 * Math.max(2, ...values.map((value) => value.length)),
-        values: (_plot, ticks) => ticks.map((tick) => number(tick, 3)),
+        // Before the first drawing there are no values, whatever uPlot's types say.
+        size: (_plot, values: string[] | null) => 14 + 6.4 * Math.max(2, ...(values ?? []).map((value) => value.length)),
+        values: (_plot, ticks) => ticks.map((tick) => current.current.format(tick)),
       },
     ],
     series: [
@@ -173,9 +174,9 @@ function drawLevels(plot: uPlot, levels: readonly Level[], color: string, font: 
     ctx.lineTo(bbox.left + bbox.width, y);
     ctx.stroke();
     ctx.font = font.replace("11px", `${11 * ratio}px`);
-    ctx.textAlign = "right";
-    ctx.textBaseline = y - bbox.top < 16 * ratio ? "top" : "bottom";
-    ctx.fillText(level.label, bbox.left + bbox.width - 4 * ratio, y + (ctx.textBaseline === "top" ? 3 : -3) * ratio);
+    ctx.textAlign = "left";
+    ctx.textBaseline = y - bbox.top < 18 * ratio ? "top" : "bottom";
+    ctx.fillText(level.label, bbox.left + 6 * ratio, y + (ctx.textBaseline === "top" ? 3 : -3) * ratio);
     ctx.restore();
   }
 }

@@ -1,7 +1,7 @@
 import { useMemo } from "react";
 import { LineChart } from "@/components/charts/LineChart";
 import { Failed, Note } from "@/components/ui/State";
-import { number, percent } from "@/lib/format";
+import { number, percent, shortPercent } from "@/lib/format";
 import { isTerminal, type Job } from "@/lib/wire";
 import { useMetrics } from "../api/metrics";
 import { useChartChoices } from "./ChartTools";
@@ -55,6 +55,7 @@ export function Gradients({ job }: { job: Job }) {
           lines={clipped}
           range={[0, 1]}
           format={(value) => percent(value)}
+          axisFormat={shortPercent}
           {...{ smoothing, waiting, guarded }}
         />
       </div>

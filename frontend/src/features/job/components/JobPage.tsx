@@ -7,6 +7,7 @@ import { Page } from "@/components/ui/Page";
 import { Failed, Loading } from "@/components/ui/State";
 import { Tabs } from "@/components/ui/Tabs";
 import { useParam } from "@/lib/address";
+import { nameOf } from "@/lib/outcome";
 import { isTerminal, type Job } from "@/lib/wire";
 import { useCancel, useDelete, useJob } from "../api/job";
 import { useEvents, type Liveness } from "../api/events";
@@ -49,7 +50,7 @@ function Loaded({ job }: { job: Job }) {
   const known = TABS.some((one) => one.value === tab) ? tab : "overview";
   return (
     <Page
-      title={job.name ?? job.id}
+      title={nameOf(job)}
       back={{ href: "/jobs", label: "Jobs" }}
       about={<Subtitle job={job} liveness={events.liveness} />}
       actions={<Actions job={job} />}

@@ -4,8 +4,9 @@ import { Progress } from "@/components/ui/Progress";
 import { Note } from "@/components/ui/State";
 import { duration, integer, number, percent, title } from "@/lib/format";
 import { useNow } from "@/lib/hooks";
-import { elapsed, outcome, share, targetEpsilon } from "@/lib/outcome";
+import { elapsed, latest, outcome, share, targetEpsilon } from "@/lib/outcome";
 import { isTerminal, type Job } from "@/lib/wire";
+import { useMetrics } from "../api/metrics";
 
 /** Why the job ended as it did, or what it waits for. */
 export function Reason({ job }: { job: Job }) {
@@ -23,7 +24,8 @@ export function Reason({ job }: { job: Job }) {
 /** Progress and the numbers that matter, in one line. */
 export function JobStrip({ job }: { job: Job }) {
   const now = useNow(1000, !isTerminal(job.status));
-  const result = outcome(job);
+  const metrics = useMetrics(job.id, !isTerminal(job.status));
+  const result = outcome(job) ?? latest(metrics.data?.series ?? {});
   const target = targetEpsilon(job);
   return (
     <section className="panel job-strip" aria-label="Progress and result">
@@ -38,7 +40,7 @@ export function JobStrip({ job }: { job: Job }) {
           label="Progress"
         />
       </div>
-      <Stat label={result ? title(result.name) : "Result"} value={result?.text ?? "–"} />
+      <Stat label={result ? title(result.name) : "Result"} value={result?.text ?? "–"} note={result?.note ?? "not evaluated"} />
       <Stat
         label="Epsilon spent"
         value={job.spec.privacy ? number(job.privacy?.epsilon ?? 0, 3) : "–"}

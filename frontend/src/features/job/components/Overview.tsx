@@ -1,7 +1,7 @@
 import { useMemo } from "react";
 import { LineChart } from "@/components/charts/LineChart";
 import { Failed } from "@/components/ui/State";
-import { integer, number, percent, title } from "@/lib/format";
+import { integer, number, percent, shortPercent, title } from "@/lib/format";
 import { isTerminal, type Job } from "@/lib/wire";
 import { useMetrics } from "../api/metrics";
 import { useChartChoices } from "./ChartTools";
@@ -24,6 +24,7 @@ export function Overview({ job }: { job: Job }) {
         { name: "eval/mae", label: "mean absolute", color: 2, sparse: true },
         { name: "eval/rmse", label: "root mean square", color: 3, sparse: true },
       ]),
+      clipped: pick(known, [{ name: "train/clip_fraction", label: "clipped", color: 3 }]),
       speed: pick(known, [{ name: "train/samples_per_second", label: "samples/s", color: 4 }]),
       more: Object.entries(known)
         .filter(([name]) => !PLACED.has(name))
@@ -48,7 +49,19 @@ export function Overview({ job }: { job: Job }) {
             lines={charts.accuracy}
             range={[0, 1]}
             format={(value) => percent(value)}
+            axisFormat={shortPercent}
             waiting={noHoldout ? "No rows are held out, so nothing is evaluated" : active ? "Waiting for the first evaluation" : waiting}
+            {...shared}
+          />
+        )}
+        {job.spec.clipping && (
+          <LineChart
+            title="Share of samples that were clipped"
+            lines={charts.clipped}
+            range={[0, 1]}
+            format={(value) => percent(value)}
+            axisFormat={shortPercent}
+            waiting={waiting}
             {...shared}
           />
         )}

@@ -15,9 +15,13 @@ export function PrivacyTab({ job }: { job: Job }) {
   const metrics = useMetrics(job.id, active);
   const series = metrics.data?.series;
   const target = targetEpsilon(job);
+  const curve = job.plan?.epsilon_curve;
   const lines = useMemo(
-    () => pick(series ?? {}, [{ name: "privacy/epsilon", label: "spent", color: 1 }]),
-    [series],
+    () => [
+      ...(curve ? [{ name: "planned", label: "planned", color: 2 as const, dashed: true, series: { ...curve, released: true } }] : []),
+      ...pick(series ?? {}, [{ name: "privacy/epsilon", label: "spent", color: 1 }]),
+    ],
+    [series, curve],
   );
   const levels = useMemo(
     () => (target === null ? [] : [{ label: `target ${number(target, 3)}`, value: target }]),

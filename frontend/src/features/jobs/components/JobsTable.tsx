@@ -4,7 +4,7 @@ import { Progress } from "@/components/ui/Progress";
 import { Ago } from "@/components/ui/Time";
 import { duration, number, percent } from "@/lib/format";
 import { useNow } from "@/lib/hooks";
-import { elapsed, outcome, share, targetEpsilon } from "@/lib/outcome";
+import { elapsed, nameOf, outcome, share, targetEpsilon } from "@/lib/outcome";
 import { isTerminal, type Job } from "@/lib/wire";
 
 export function JobsTable({
@@ -63,7 +63,7 @@ function Row({
     <tr id={id} aria-selected={selected}>
       <td className="wide">
         <Link href={`/jobs/${job.id}`} className="table__name">
-          {job.name ?? job.id}
+          {nameOf(job)}
         </Link>
         <Tags tags={job.tags} onTag={onTag} />
       </td>
@@ -112,7 +112,7 @@ function JobProgress({ job }: { job: Job }) {
       <Progress
         value={done}
         tone={job.status === "running" ? "active" : statusTone(job.status)}
-        label={`Progress of ${job.name ?? job.id}`}
+        label={`Progress of ${nameOf(job)}`}
       />
       <div className="table__sub">
         {job.progress ? `${number(job.progress.step)} of ${number(job.progress.steps)} steps` : "Starting"}

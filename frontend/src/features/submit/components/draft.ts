@@ -49,10 +49,7 @@ function batchSize(size: number): number {
 
 function suggestedModel(dataset: Dataset, kinds: readonly Kind[]): Kind | undefined {
   const fitting = kinds.filter((kind) => fits(kind, dataset));
-  const image = dataset.schema.features.length === 1 && dataset.schema.features[0]?.type === "image";
-  return (image ? fitting.find((kind) => kind.kind === "cnn") : undefined) ??
-    fitting.find((kind) => kind.kind === "mlp") ??
-    fitting[0];
+  return fitting.find((kind) => kind.kind === "mlp") ?? fitting[0];
 }
 
 export function fits(kind: Kind, dataset: Dataset): boolean {
