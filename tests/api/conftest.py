@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import create_engine, make_url, text
 
 from clipwise.settings import Settings
 from clipwise.store import migration
@@ -113,6 +115,24 @@ def api(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     running = start(settings)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres_api(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One api for a whole module, over PostgreSQL: it refuses text and numbers that SQLite takes."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    url = make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    migration.upgrade(url)
+    folder = tmp_path_factory.mktemp("postgres_api")
+    running = start(Settings(data_dir=folder, database_url=url, api_key=KEY, max_upload_bytes=100_000))
+    yield running
+    running.stop()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 @pytest.fixture

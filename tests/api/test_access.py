@@ -72,7 +72,7 @@ def test_no_key_no_data(api: Api) -> None:
         for path in ("/v1", "/v1/", "/v1/nothing", "/v1/jobs/", "/v1//jobs", "/v1/../v1/jobs", "/v1/%6aobs"):
             assert nobody.get(path).status_code == 401, path
         for key in ("wrong", "cw_" + "x" * 43, KEY[:-1], "é"):
-            answer = nobody.get("/v1/jobs", headers={"Authorization": f"Bearer {key}".encode()})
+            answer = nobody.get("/v1/jobs", headers={b"Authorization": f"Bearer {key}".encode()})
             assert answer.status_code == 401
         for header in (KEY, f"Basic {KEY}", "Bearer"):
             assert nobody.get("/v1/jobs", headers={"Authorization": header}).status_code == 401
@@ -159,7 +159,7 @@ def test_a_link_signs_one_browser_in_once(api: Api, owner: httpx.Client) -> None
 def test_a_change_from_a_browser_needs_its_csrf_token(browser: httpx.Client) -> None:
     token = browser.headers.pop("X-CSRF-Token")
     for headers in ({}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": "x" * len(token)}, {"X-CSRF-Token": "é"}):
-        encoded = {name: value.encode() for name, value in headers.items()}
+        encoded = {name.encode(): value.encode() for name, value in headers.items()}
         refused = browser.post("/v1/jobs", json=JOB, headers=encoded)
         assert refused.status_code == 403, refused.text
     assert browser.get("/v1/jobs").json()["data"] == []

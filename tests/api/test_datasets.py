@@ -193,7 +193,7 @@ FAILURES: dict[str, tuple[int, dict[str, Any]]] = {
     "schema wrong": (422, {"data": {"name": "x", "schema": "{}"}, "files": {"file": ("x", CSV.encode())}}),
     "schema nul": (
         422,
-        {"data": {"name": "x", "schema": '{"a": "\\u0000"}'}, "files": {"file": ("x", b"a")}},
+        {"data": {"name": "x", "schema": '["\\u0000"]'}, "files": {"file": ("x", b"a")}},
     ),
     "visibility": (422, {"data": {"name": "x", "visibility": "secret"}, "files": {"file": ("x", b"a")}}),
     "rows per person": (
@@ -265,8 +265,8 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(api: Api) -> None:
         raise Leaves
 
     for _ in range(3):
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
         with api.client() as client, pytest.raises(Leaves):
-            headers = {"Content-Type": "multipart/form-data; boundary=b"}
             client.post("/v1/datasets", content=body(), headers=headers)
     assert_nothing_left(api)
 

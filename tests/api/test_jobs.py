@@ -136,7 +136,7 @@ def test_pages_are_stable_while_jobs_are_added_and_removed(owner: httpx.Client) 
         seen: list[str] = []
         after = None
         while True:
-            params = {"limit": 3, "sort": sort, **({"after": after} if after else {})}
+            params: dict[str, Any] = {"limit": 3, "sort": sort, **({"after": after} if after else {})}
             page = owner.get("/v1/jobs", params=params).json()
             seen += [job["id"] for job in page["data"]]
             if not page["has_more"]:

@@ -83,7 +83,7 @@ def test_a_stream_shows_events_and_progress_and_ends_with_the_job(api: Api, owne
         session.get_one(JobRow, job_id).status = JobStatus.CANCELLED
     thread.join(10)
     assert not thread.is_alive()
-    got = [m for m in iter(found.get, None)]
+    got = list(iter(found.get, None))
     events = [m for m in got if "id" in m]
     assert [m["id"] for m in events] == [str(n) for n in range(1, 8)]
     assert [m["data"]["type"] for m in events] == [

@@ -56,7 +56,7 @@ def get_metrics(
     services: Services,
     name: Annotated[list[str] | None, Query(max_length=64, description="Repeatable; all without.")] = None,
     after_step: Annotated[int | None, Query(ge=-1, lt=2**62, description="Only later steps.")] = None,
-    max_points: Annotated[int, Query(ge=4, le=2000, description="Per metric; extremes are kept.")] = 1000,
+    max_points: Annotated[int, Query(ge=10, le=2000, description="Per metric; extremes are kept.")] = 1000,
 ) -> dict[str, MetricSeries]:
     """Return a job's metrics over its steps, thinned out on the server; the newest attempt wins."""
     return outputs.metrics(services, who, job_id, name, after_step, max_points)
