@@ -126,7 +126,7 @@ def claim(session: Session, worker_id: str, queues: Sequence[str], kinds: Sequen
             heartbeat_at=now,
         )
     )
-    data = {"status": JobStatus.RUNNING}
+    data = {"status": JobStatus.RUNNING, "worker_id": worker_id}
     append_event(session, best, "started", "info", "A worker has started the job.", data, attempt.number)
     dataset = session.execute(
         select(DatasetRow.dataset_schema, DatasetRow.rows_key, DatasetRow.source, DatasetRow.name).where(
