@@ -173,7 +173,7 @@ class _LatestLoss:
 
     def value(self) -> float | None:
         found: dict[str, MetricSeries] = self._client.metrics(
-            self._job_id, names=[LOSS], after_step=self._step, max_points=4
+            self._job_id, names=[LOSS], after_step=self._step, max_points=10
         )
         series = found.get(LOSS)
         if series is not None and series.step:
