@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +36,11 @@ from clipwise_worker import messages
 from clipwise_worker.encoded_rows import EncodedRows
 from clipwise_worker.failures import DatasetUnreadable
 from clipwise_worker.messages import Assignment, Failed, Message, PhaseChanged, Stopped, Succeeded
+from clipwise_worker.threads import choose_threads
 
 STATEMENT_FILE = "privacy.json"
 LOSSES = {"classification": "cross_entropy", "regression": "mse"}
 EVALUATED_AT_ONCE = 1024
-SMALL_STEP = 5e7
-"""Multiplications of a step, roughly: parameters, times their positions in an image, times rows."""
 
 
 @final
@@ -154,15 +152,16 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
         raise InvalidSpec(
             f"of {len(rows)} rows none is left to train on; lower evaluation.fraction, or give more rows"
         )
-    _set_threads(task)
     # The user's seed reaches initialisation and dropout, and never sampling or noise.
     torch.manual_seed(spec.training.seed)
     loss = LOSSES[schema.task]
     module = task.architecture.build(schema.input_shape, schema.output_size).to(dtype)
     model = TorchModel(module.train(), loss)
     rule = None if spec.clipping is None else FlatClip(max_norm=spec.clipping.max_norm)
+    samples, targets = _made_up(schema, dtype)
+    choose_threads(module, samples, plan.expected_batch_size)
     if rule is not None:
-        _probe(model, schema, dtype)
+        model.probe_independence((samples, targets))
     size = physical_size(
         plan.expected_batch_size,
         varies=spec.privacy is not None,
@@ -193,19 +192,6 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
     )
 
 
-def _set_threads(task: Task) -> None:
-    """Give a small model one thread; `OMP_NUM_THREADS`, where it is set, has the word.
-
-    Threads that wait for each other at every small operation are slow as soon as one of them is not
-    scheduled: beside other work the digits example took 40 s with four threads, and 3 s with one.
-    """
-    if "OMP_NUM_THREADS" in os.environ or task.plan.parameters is None:
-        return
-    positions = math.prod(task.schema.input_shape[1:])
-    if task.plan.parameters * positions * task.plan.expected_batch_size < SMALL_STEP:
-        torch.set_num_threads(1)
-
-
 def _mechanism(task: Task, rule: FlatClip | None) -> PoissonGaussian | ShuffledMean:
     plan = task.plan
     if task.spec.privacy is None:
@@ -229,11 +215,11 @@ def _spent(task: Task) -> EpsilonCurve | None:
     return EpsilonCurve(steps=curve.step, epsilons=curve.value)
 
 
-def _probe(model: TorchModel, schema: DatasetSchema, dtype: torch.dtype) -> None:
-    """Check that the model mixes no samples, on rows that are made up from the schema (trap 12)."""
-    made_up = np.random.default_rng(0).uniform(-1, 1, (3, *schema.input_shape))
+def _made_up(schema: DatasetSchema, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs and targets for checks of the model, made from the schema and from no row (trap 12)."""
+    inputs = np.random.default_rng(0).uniform(-1, 1, (3, *schema.input_shape))
     targets = torch.zeros(3, dtype=torch.int64 if schema.task == "classification" else dtype)
-    model.probe_independence((torch.from_numpy(made_up).to(dtype), targets))
+    return torch.from_numpy(inputs).to(dtype), targets
 
 
 def _measured(event: Measured) -> messages.Measured:

@@ -30,9 +30,7 @@ def plain(noise_multiplier: float, rate: float, steps: int, delta: float) -> flo
 def test_epsilon_is_that_of_plain_dp_accounting(
     noise_multiplier: float, rate: float, steps: int, delta: float
 ) -> None:
-    ours = accountant.epsilon(
-        noise_multiplier=noise_multiplier, sampling_rate=rate, steps=steps, delta=delta
-    )
+    ours = accountant.epsilon(noise_multiplier=noise_multiplier, sampling_rate=rate, steps=steps, delta=delta)
     assert ours == pytest.approx(plain(noise_multiplier, rate, steps, delta), abs=1e-6)
 
 

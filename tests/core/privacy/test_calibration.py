@@ -37,7 +37,13 @@ def test_a_target_out_of_reach_is_refused_and_named() -> None:
 
 
 def request(**changes: float | None) -> NoiseRequest:
-    numbers = {"target_epsilon": None, "noise_multiplier": 2.0, "delta": 1e-5, "sampling_rate": 0.1, "steps": 50}
+    numbers = {
+        "target_epsilon": None,
+        "noise_multiplier": 2.0,
+        "delta": 1e-5,
+        "sampling_rate": 0.1,
+        "steps": 50,
+    }
     return NoiseRequest(**{**numbers, **changes})  # type: ignore[arg-type]
 
 

@@ -29,7 +29,14 @@ def test_a_step_is_the_mean_of_clipped_gradients(rule: float | None) -> None:
         factor = 1.0 if rule is None else min(1.0, rule / norm)
         total = [t + factor * g for t, g in zip(total, gradient, strict=True)]
     run = trainer(
-        shuffled(), trained=trained, rows=rows, steps=1, physical=7, private=False, rule=rule, dtype=torch.float64
+        shuffled(),
+        trained=trained,
+        rows=rows,
+        steps=1,
+        physical=7,
+        private=False,
+        rule=rule,
+        dtype=torch.float64,
     )
     list(run.run())
     for parameter, start, summed in zip(trained.module.parameters(), before, total, strict=True):
@@ -61,7 +68,9 @@ def test_progress_comes_first_and_last_and_epsilon_is_released() -> None:
 
 def test_it_learns_without_privacy() -> None:
     events = list(trainer(shuffled(), steps=300, private=False, rule=None).run())
-    last = [e.values["eval/accuracy"] for e in events if isinstance(e, Measured) and "eval/accuracy" in e.values]
+    last = [
+        e.values["eval/accuracy"] for e in events if isinstance(e, Measured) and "eval/accuracy" in e.values
+    ]
     assert last[-1] > 0.8
     assert not any(e.released for e in events if isinstance(e, Measured))
 
