@@ -47,8 +47,8 @@ export function bytes(value: number | null | undefined): string {
 export function duration(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds) || seconds < 0) return NONE;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  if (seconds < 3600) return pair(seconds, 60, "min", 1, "s");
+  if (seconds < 59.5) return `${Math.round(seconds)} s`;
+  if (seconds < 3599.5) return pair(seconds, 60, "min", 1, "s");
   if (seconds < 86_400) return pair(seconds, 3600, "h", 60, "min");
   return pair(seconds, 86_400, "d", 3600, "h");
 }
@@ -64,7 +64,7 @@ export function ago(moment: string | null | undefined, now = Date.now()): string
   if (!moment) return NONE;
   const seconds = (now - Date.parse(moment)) / 1000;
   if (seconds < 10) return "just now";
-  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+  if (seconds < 59.5) return `${Math.floor(seconds)} s ago`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
   return `${Math.floor(seconds / 86_400)} d ago`;

@@ -43,7 +43,7 @@ export function JobStrip({ job }: { job: Job }) {
       <Stat label={result ? title(result.name) : "Result"} value={result?.text ?? "–"} note={result?.note ?? "not evaluated"} />
       <Stat
         label="Epsilon spent"
-        value={job.spec.privacy ? number(job.privacy?.epsilon ?? 0, 3) : "–"}
+        value={job.spec.privacy ? number(job.privacy?.epsilon ?? 0) : "–"}
         note={job.spec.privacy ? `of ${number(target, 3)} at delta ${number(job.spec.privacy.delta)}` : "no guarantee"}
       />
       <Stat

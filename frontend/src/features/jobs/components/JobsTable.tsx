@@ -127,7 +127,7 @@ function Epsilon({ job }: { job: Job }) {
   if (job.spec.privacy === null || job.spec.privacy === undefined) return <span className="muted">no guarantee</span>;
   return (
     <>
-      {number(job.privacy?.epsilon ?? 0, 3)} <span className="muted">of {number(target, 3)}</span>
+      {number(job.privacy?.epsilon ?? 0)} <span className="muted">of {number(target, 3)}</span>
     </>
   );
 }
