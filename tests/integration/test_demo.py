@@ -54,7 +54,7 @@ def test_without_a_terminal_it_trains_prints_and_ends(tmp_path: Path) -> None:
     assert model.stat().st_size > 1000
     statement = json.loads((model.parent / "privacy.json").read_text())
     assert statement
-    assert re.search(r"step \d+/300  loss [0-9.]+  epsilon [0-9.]+  [0-9,]+ samples/s", said)
+    assert re.search(r"step \d+/\d+  loss [0-9.]+  epsilon [0-9.]+  [0-9,]+ samples/s", said)
     assert "Dashboard: http://127.0.0.1:" in said
     assert "\x1b" not in said
     assert all_gone(data)
@@ -124,7 +124,7 @@ def test_at_a_terminal_it_goes_on_serving_until_ctrl_c(tmp_path: Path) -> None:
     try:
         said = read_until(terminal, "Ctrl-C stops the service", 180)
         assert "A private model" in said
-        assert "step 300/300" in said
+        assert re.search(r"step (\d+)/\1 ", said), said
         url = json.loads((data / "service.json").read_text())["url"]
         assert url in said
         time.sleep(1)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.25
 LINE_SECONDS = 1.0
+WIDE_COLUMNS = 112
+"""What the numbers beside a bar take, with a bar of 30 columns."""
 LOSS = "train/loss"
 
 
@@ -101,15 +103,18 @@ class Bar:
 
         from clipwise.cli.output import console
 
-        columns: tuple[ProgressColumn, ...] = (
+        drawn_on = console()
+        narrow = drawn_on.width < WIDE_COLUMNS
+        columns: list[ProgressColumn] = [
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=8 if narrow else 30),
             TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[facts]}", style="cyan"),
-            TextColumn("{task.fields[left]}", style="dim"),
-        )
-        self._progress = Progress(*columns, console=console())
+        ]
+        if not narrow:
+            columns.append(TextColumn("{task.fields[left]}", style="dim"))
+        self._progress = Progress(*columns, console=drawn_on)
         self._task = self._progress.add_task("waiting", total=None, count="", facts="", left="")
 
     def __enter__(self) -> Self:
