@@ -171,7 +171,12 @@ def test_it_ends_with_its_supervisor(tmp_path: Path, line: str | None) -> None:
     [
         (PRIVATE, {"rows": "/nowhere/rows.arrow", "builtin": None}, "dataset_unavailable", "rows"),
         (
-            {**PLAIN, "optimizer": {"learning_rate": 1e6}, "model": {"kind": "mlp", "hidden_sizes": [8, 8]}},
+            {
+                **PLAIN,
+                "dataset": "diabetes",
+                "model": {"kind": "linear"},
+                "optimizer": {"learning_rate": 1e6},
+            },
             {},
             "non_finite_loss",
             "learning_rate",
