@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings
+    app.state.routers = ROUTERS
     for router in ROUTERS:
         app.include_router(router, responses=EVERY_ROUTE, dependencies=[Permitted])
     app.router.add_api_route(

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -169,6 +170,15 @@ def request_id_of(request: Request) -> str:
     return request_id
 
 
+def allowed_methods(app: FastAPI, path: str) -> set[str]:
+    """Return the methods of every route at an address."""
+    routers: tuple[APIRouter, ...] = app.state.routers
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    # An address that is written out belongs to its own routes, not to those with a placeholder there.
+    found = [r for r in routes if r.path == path] or [r for r in routes if r.path_regex.match(path)]
+    return {method for route in found for method in route.methods or ()}
+
+
 def _field(pointer: str, detail: str, code: str) -> FieldProblem:
     return FieldProblem(pointer=pointer, detail=detail, code=code)
 
@@ -198,6 +208,9 @@ def _framework(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405:
         detail = f"{request.method} is not possible at {request.url.path}"
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # Each route knows its own method only, and Allow is about the whole address.
+        headers["Allow"] = ", ".join(sorted(allowed_methods(request.app, request.url.path)))
     members = {}
     pointer = getattr(error, "pointer", None)
     if pointer is not None:

@@ -133,6 +133,8 @@ def test_malformed_requests_are_refused_and_leave_no_row(api: Api, owner: httpx.
         answer = owner.request(method, path)
         assert_refused(answer, 405)
         assert answer.headers["allow"]
+    assert owner.put("/v1/session").headers["allow"] == "DELETE, GET, POST"
+    assert owner.patch("/v1/jobs/x").headers["allow"] == "DELETE, GET"
     for headers in ({"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 201}):
         assert_refused(owner.post("/v1/jobs", json=JOB, headers=headers), 422)
     assert_refused(owner.post("/v1/api_keys", json={"name": "x", "role": "root"}), 422)

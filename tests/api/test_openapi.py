@@ -93,8 +93,8 @@ def inhabited_api(postgres_api: Api) -> Api:
     """An api with a job that left something, and with a data set."""
     with postgres_api.client() as owner:
         job_id = owner.post("/v1/jobs", json=JOB).json()["id"]
-        upload = {"data": {"name": "people"}, "files": {"file": ("x.csv", CSV.encode())}}
-        dataset_id = owner.post("/v1/datasets", **upload).json()["id"]
+        files = {"file": ("x.csv", CSV.encode())}
+        dataset_id = owner.post("/v1/datasets", data={"name": "people"}, files=files).json()["id"]
     add_metrics(postgres_api, job_id, "loss", {step: 1.0 / step for step in range(1, 200)})
     add_line(postgres_api, job_id, 1, "hello")
     add_artifact(postgres_api, job_id, "model.safetensors", b"weights")
