@@ -33,15 +33,19 @@ def up(as_json: JsonFlag = False) -> None:
 
 
 def _announce(service: "EmbeddedService", seconds: float, *, as_json: bool) -> None:
-    with service.client() as client:
-        link = client.sign_in_link()
     if as_json:
         print_json_line(
-            {"url": service.url, "sign_in_url": link.url, "data_dir": str(service.folder), "seconds": seconds}
+            {
+                "url": service.url,
+                "sign_in_url": service.sign_in_url,
+                "data_dir": str(service.folder),
+                "seconds": seconds,
+                "seconds_of": service.timings,
+            }
         )
         return
     say(f"Clipwise serves (started in {seconds:.1f} s). Ctrl-C stops it.")
-    announce_addresses(service.url, link.url, service.folder)
+    announce_addresses(service.url, service.sign_in_url, service.folder)
 
 
 def announce_addresses(url: str, sign_in_url: str, folder: object) -> None:

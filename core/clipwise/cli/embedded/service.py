@@ -57,6 +57,7 @@ class EmbeddedService:
         self._deaths: dict[str, deque[float]] = {}
         self._restart_at: dict[str, float] = {}
         self.url = ""
+        self.sign_in_url = ""
         self.timings: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -131,6 +132,8 @@ class EmbeddedService:
             self._wait_for_api()
         with self._timed("worker"):
             self._wait_for_worker(begun)
+        with self.client() as client:
+            self.sign_in_url = client.sign_in_link().url
         ServiceFile(url=self.url, pid=os.getpid()).write(self.folder)
 
     def _wait_for_api(self) -> None:
