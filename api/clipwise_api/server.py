@@ -1,8 +1,12 @@
 """The server around the application: uvicorn, with event streams that end when it begins to stop."""
 
 import logging
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +21,7 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 3
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 2048
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
@@ -36,6 +41,19 @@ class Server(uvicorn.Server):
             )
         )
         self._application = app
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM, and leave it at that: uvicorn would raise them again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in STOPPING_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the event streams, then everything else."""
@@ -83,7 +101,7 @@ def listen(host: str, port: int) -> socket.socket:
 def main() -> None:
     """Run the api from the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for quiet in ("uvicorn.error", "kombu", "amqp"):
+    for quiet in ("uvicorn.error", "kombu", "amqp", "alembic"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     try:
         serve(Settings())
