@@ -23,8 +23,9 @@ export function useSignOut() {
     mutationFn: () => take(api.DELETE("/v1/session")),
     onSuccess: () => {
       setCsrfToken(null);
-      client.clear();
       client.setQueryData(["session"], null);
+      // What was read with the old key is not for the next one.
+      client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" });
     },
   });
 }
