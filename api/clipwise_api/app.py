@@ -89,7 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _start(settings: Settings, loop: asyncio.AbstractEventLoop) -> ServiceSet:
     engine = connect(settings.database)
     require_current(engine)
-    given = settings.api_key.get_secret_value() if settings.api_key else None
+    given = (settings.api_key.get_secret_value() or None) if settings.api_key else None
     keys.ensure_first_key(engine, given, settings.key_file)
     builtins.seed(engine)
     outbox_filled = asyncio.Event()

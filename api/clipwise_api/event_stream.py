@@ -1,9 +1,11 @@
 """A job's events as server-sent events (the HTML standard, section 9.2)."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 
 from starlette.responses import StreamingResponse
 
+from clipwise.jobs.states import JobStatus
 from clipwise.store.job_feed import Watched
 from clipwise.store.tables import EventRow
 from clipwise.wire.jobs import Event, JobProgressed
@@ -51,8 +53,14 @@ def _is_over(subscription: Subscription) -> bool:
 
 def _frame(item: EventRow | Watched, view: EventView) -> bytes:
     if isinstance(item, Watched):
-        moved = JobProgressed(
-            status=item.status, phase=item.phase, progress=progress_of(item), privacy=privacy_of(item)
-        )
-        return f"event: progress\ndata: {moved.model_dump_json()}\n\n".encode()
+        return _progress_frame(item)
     return f"id: {item.id}\ndata: {view(item).model_dump_json()}\n\n".encode()
+
+
+@lru_cache(maxsize=256)
+def _progress_frame(job: Watched) -> bytes:
+    # The same for every stream of the job, so written once.
+    moved = JobProgressed(
+        status=JobStatus(job.status), phase=job.phase, progress=progress_of(job), privacy=privacy_of(job)
+    )
+    return f"event: progress\ndata: {moved.model_dump_json()}\n\n".encode()
