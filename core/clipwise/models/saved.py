@@ -17,7 +17,7 @@ from typing import Any, final
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
-from torch import nn
+from torch import Tensor, nn
 
 import clipwise
 from clipwise import architectures, plugins
@@ -107,14 +107,25 @@ def load(folder: Path | str) -> SavedModel:
     architecture = plugins.construct(architectures.kinds(), config["model"], what="model")
     module: nn.Module = architecture.build(tuple(config["input_shape"]), config["outputs"])
     module.to(DTYPES[config["precision"]])
-    missing, unexpected = module.load_state_dict(weights, strict=False)
+    _fill(module, weights)
+    return SavedModel(module=module.eval(), config=config)
+
+
+def _fill(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy `weights` into `module`.
+
+    Raises:
+        InvalidData: if they are not those of such a module.
+    """
     own = module.state_dict()
-    # A tied tensor was written under one of its names.
-    written = {own[name].data_ptr() for name in weights if name in own}
-    missing = [name for name in missing if own[name].numel() and own[name].data_ptr() not in written]
-    if missing or unexpected:
+    # A tied tensor is written under one of its names.
+    filled = {own[name].data_ptr() for name in weights if name in own}
+    missing = [name for name in own if name not in weights and own[name].data_ptr() not in filled]
+    foreign = [name for name in weights if name not in own]
+    other = [name for name in weights if name in own and own[name].shape != weights[name].shape]
+    if missing or foreign or other:
         raise InvalidData(
             f"'{WEIGHTS_FILE}' does not fit '{CONFIG_FILE}': missing {missing or 'nothing'}, "
-            f"foreign {unexpected or 'nothing'}; download both again"
+            f"foreign {foreign or 'nothing'}, of another shape {other or 'nothing'}; download both again"
         )
-    return SavedModel(module=module.eval(), config=config)
+    module.load_state_dict(weights, strict=False)
