@@ -7,7 +7,6 @@ from typing import Self
 from sqlalchemy.orm import Session
 
 from clipwise.errors import InvalidInput, Problem
-from clipwise.jobs.spec import JobSpec
 from clipwise.jobs.states import JobStatus, ReasonCode, allowed_verbs
 from clipwise.store import jobs, workers
 from clipwise.store.jobs import JobFilter, JobRecord, Sort
@@ -60,7 +59,7 @@ def job_view(record: JobRecord, who: Principal, fleet: Fleet | None) -> Job:
         plan=Plan.model_validate(job.plan) if job.plan else None,
         privacy=privacy_of(job),
         result=_result(record, who),
-        spec=JobSpec.model_validate(job.spec),
+        spec=job.spec,
         dataset_id=job.dataset_id,
         attempt=job.attempt,
         tags=job.spec.get("tags", {}),

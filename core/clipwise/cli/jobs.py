@@ -74,8 +74,8 @@ def jobs(
                 job.status,
                 f"{job.progress.step}/{job.progress.steps}" if job.progress else None,
                 job.privacy.epsilon if job.privacy else None,
-                job.spec.dataset,
-                job.spec.model.get("kind"),
+                job.spec.get("dataset"),
+                job.spec.get("model", {}).get("kind"),
                 f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
             )
             for job in found
@@ -147,8 +147,8 @@ def _describe(job: "Job") -> None:
             ("status", f"{job.status}{f', {job.phase}' if job.phase else ''}"),
             ("reason", _reason(job)),
             ("step", f"{job.progress.step} of {job.progress.steps}" if job.progress else None),
-            ("dataset", job.spec.dataset),
-            ("model", job.spec.model.get("kind")),
+            ("dataset", job.spec.get("dataset")),
+            ("model", job.spec.get("model", {}).get("kind")),
             *metrics,
             ("epsilon", job.privacy.epsilon if job.privacy else None),
             ("delta", job.privacy.delta if job.privacy else None),

@@ -1,12 +1,34 @@
 """Jobs, their plan, events, metrics, logs and artifacts on the wire."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import JsonValue
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
+from pydantic_core import CoreSchema, core_schema
 
 from clipwise.jobs.spec import JobSpec
 from clipwise.jobs.states import JobStatus, ReasonCode
 from clipwise.wire.listing import UtcTime, WireObject
+
+
+class _SpecDocument:
+    """Shows a specification in the OpenAPI document as what it is, and reads it as plain JSON."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.dict_schema(core_schema.str_schema())
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(JobSpec.__pydantic_core_schema__)
+
+
+SpecDocument = Annotated[dict[str, Any], _SpecDocument]
+"""A job's specification in an answer: JSON, so that a client reads jobs of another version as well.
+
+`clipwise.jobs.spec.parse` checks it.
+"""
 
 
 class StatusReason(WireObject):
@@ -89,7 +111,7 @@ class Job(WireObject):
     plan: Plan | None
     privacy: JobPrivacy | None
     result: JobResult | None
-    spec: JobSpec
+    spec: SpecDocument
     dataset_id: str
     attempt: int
     tags: dict[str, str]

@@ -899,7 +899,66 @@ export interface components {
             privacy: components["schemas"]["JobPrivacy"] | null;
             progress: components["schemas"]["Progress"] | null;
             result: components["schemas"]["JobResult"] | null;
-            spec: components["schemas"]["JobSpec"];
+            /**
+             * JobSpec
+             * @description A training job, as it is submitted.
+             */
+            spec: {
+                clipping?: components["schemas"]["Clipping"] | null;
+                /** Dataset */
+                dataset: string;
+                /**
+                 * @default {
+                 *       "fraction": 0.2
+                 *     }
+                 */
+                evaluation: components["schemas"]["Evaluation"];
+                /**
+                 * @default {
+                 *       "max_runtime_seconds": 86400
+                 *     }
+                 */
+                limits: components["schemas"]["Limits"];
+                /** Model */
+                model: {
+                    /**
+                     * @example cnn
+                     * @example linear
+                     * @example logistic
+                     * @example mlp
+                     */
+                    kind: string;
+                } & {
+                    [key: string]: unknown;
+                };
+                /** Name */
+                name?: string | null;
+                /**
+                 * @default {
+                 *       "learning_rate": 0.1,
+                 *       "modules": [],
+                 *       "regularizers": [],
+                 *       "weight_decay": 0
+                 *     }
+                 */
+                optimizer: components["schemas"]["OptimizerSpec"];
+                privacy?: components["schemas"]["Privacy"] | null;
+                /**
+                 * @default {
+                 *       "gpus": 0,
+                 *       "queue": "cpu"
+                 *     }
+                 */
+                resources: components["schemas"]["Resources"];
+                /**
+                 * Tags
+                 * @default {}
+                 */
+                tags: {
+                    [key: string]: string;
+                };
+                training: components["schemas"]["Training"];
+            };
             /** Started At */
             started_at: string | null;
             status: components["schemas"]["JobStatus"];
