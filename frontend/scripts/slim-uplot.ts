@@ -1,14 +1,15 @@
-/** Leaves the parts of uPlot out that this dashboard does not draw: bars, splines, steps, helpers for dates. */
+/** Leaves the parts of uPlot out that this dashboard does not use: its legend, bars, splines, steps, dates. */
 import type { Plugin } from "vite";
 
-const UNUSED = [
-  "(paths.stepped = stepped);",
-  "(paths.bars    = bars);",
-  "(paths.spline  = monotoneCubic);",
-  "uPlot.fmtDate = fmtDate;",
-  "uPlot.tzDate  = tzDate;",
-  "uPlot.addGap = addGap;",
-  "uPlot.clipGaps = clipGaps;",
+const CHANGES: readonly (readonly [string, string])[] = [
+  ["const showLegend = legend.show;", "const showLegend = false;"],
+  ["(paths.stepped = stepped);", ""],
+  ["(paths.bars    = bars);", ""],
+  ["(paths.spline  = monotoneCubic);", ""],
+  ["uPlot.fmtDate = fmtDate;", ""],
+  ["uPlot.tzDate  = tzDate;", ""],
+  ["uPlot.addGap = addGap;", ""],
+  ["uPlot.clipGaps = clipGaps;", ""],
 ];
 
 export function slimUplot(): Plugin {
@@ -18,9 +19,9 @@ export function slimUplot(): Plugin {
     transform(code, id) {
       if (!id.endsWith("uPlot.esm.js")) return null;
       let slim = code;
-      for (const statement of UNUSED) {
-        if (!slim.includes(statement)) this.error(`uPlot has changed: it has no "${statement}"; look at slim-uplot.ts`);
-        slim = slim.replace(statement, "");
+      for (const [from, to] of CHANGES) {
+        if (!slim.includes(from)) this.error(`uPlot has changed: it has no "${from}"; look at slim-uplot.ts`);
+        slim = slim.replace(from, to);
       }
       return { code: slim, map: null };
     },

@@ -50,6 +50,9 @@ export default function Plot(props: PlotProps) {
   return <div ref={box} style={{ height: "100%" }} />;
 }
 
+/** The lowest value of a logarithmic axis, as a share of the highest. */
+const LOG_SPAN = 1e-6;
+
 type Shown = Pick<PlotProps, "lines" | "smoothing" | "log">;
 
 /** Steps, then for each line its values and, where it is smoothed, the smoothed ones. */
@@ -113,7 +116,9 @@ function options(element: HTMLElement, current: { current: PlotProps }): uPlot.O
         gap: 4,
         // Before the first drawing there are no values, whatever uPlot's types say.
         size: (_plot, values: string[] | null) => 14 + 6.4 * Math.max(2, ...(values ?? []).map((value) => value.length)),
-        values: (_plot, ticks) => ticks.map((tick) => current.current.format(tick)),
+        // A logarithmic axis has ticks without a label; they come as null, whatever uPlot's types say.
+        values: (_plot, ticks: (number | null)[]) =>
+          ticks.map((tick) => (tick === null ? "" : current.current.format(tick))),
       },
     ],
     series: [
@@ -151,7 +156,8 @@ function extent(low: number | null, high: number | null, log: boolean, { levels,
   const least = Math.min(low ?? Infinity, ...values);
   const most = Math.max(high ?? -Infinity, ...values);
   if (!Number.isFinite(least) || !Number.isFinite(most)) return log ? [0.1, 1] : [0, 1];
-  if (log) return uPlot.rangeLog(least, most, 10, false);
+  // Six decades say enough; a median that underflows to 1e-40 would leave no room for the others.
+  if (log) return uPlot.rangeLog(Math.max(least, most * LOG_SPAN), most, 10, false);
   const margin = (most - least || Math.abs(most) || 1) * 0.06;
   const padded: [number, number] = [least >= 0 ? Math.max(0, least - margin) : least - margin, most + margin];
   if (!range) return padded;

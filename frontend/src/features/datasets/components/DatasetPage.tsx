@@ -54,13 +54,13 @@ function Loaded({ dataset, owner }: { dataset: Dataset; owner: boolean }) {
           {owner && ready && dataset.source === "upload" && !editing && (
             <Button onClick={() => setEditing(true)}>Edit schema</Button>
           )}
-          {owner && <Remove dataset={dataset} />}
+          {owner && dataset.source === "upload" && <Remove dataset={dataset} />}
         </>
       }
     >
       {dataset.notes.length > 0 && (
         <Note>
-          <strong>What was noticed in the file</strong>
+          <strong>{dataset.source === "builtin" ? "About this data set" : "What was noticed in the file"}</strong>
           <ul className="bullets">
             {dataset.notes.map((note) => (
               <li key={note}>{note}</li>

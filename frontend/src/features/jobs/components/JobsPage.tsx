@@ -76,7 +76,7 @@ export function JobsPage() {
         <Pager after={after} next={jobs.data?.next_cursor ?? null} />
       </div>
       {rows.length > 0 && (
-        <p className="small muted" aria-hidden="true">
+        <p className="small muted keys" aria-hidden="true">
           <kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> open · <kbd>/</kbd> search · <kbd>n</kbd> new job
         </p>
       )}

@@ -106,6 +106,9 @@ function JobProgress({ job }: { job: Job }) {
       <span className="small muted">{job.status === "queued" ? "Waiting for a worker" : "Computing its noise"}</span>
     );
   }
+  if (job.status === "succeeded" && job.progress) {
+    return <span className="small muted">{number(job.progress.steps)} steps</span>;
+  }
   const done = share(job);
   return (
     <>

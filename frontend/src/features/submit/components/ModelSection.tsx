@@ -40,7 +40,7 @@ export function ModelSection({
             note: suits
               ? one.workers === 0
                 ? "No worker that is up now has it"
-                : one.description
+                : firstSentence(one.description)
               : `Not for ${dataset.schema.task}`,
             disabled: !suits,
           };
@@ -59,4 +59,8 @@ export function ModelSection({
       )}
     </Section>
   );
+}
+
+function firstSentence(text: string): string {
+  return text.split(". ")[0] ?? "";
 }

@@ -36,7 +36,6 @@ export function DataSection({
           optional
           value={typeof name === "string" ? name : ""}
           error={form.errorOf("/name")}
-          placeholder="for you to recognise it"
           onValue={(next) => form.set("/name", next === "" ? null : next)}
         />
       </div>
