@@ -19,7 +19,10 @@ export function SubmitPage() {
   const source = useQuery({ ...jobQuery(from), enabled: from !== "" });
   const about = "The plan beside the form shows what the job will cost, before anything runs.";
   const failed = [datasets, models, modules, source].find((query) => query.isError && query.data === undefined);
-  const ready = datasets.data && models.data && modules.data && (from === "" || source.data);
+  // A data set that was confirmed a moment ago may not be in the list that is known.
+  const [wanted] = useParam("dataset");
+  const coming = datasets.isFetching && wanted !== "" && !datasets.data?.some((one) => isUsable(one, wanted));
+  const ready = !coming && datasets.data && models.data && modules.data && (from === "" || source.data);
   return (
     <Page title="New job" about={about} back={{ href: "/jobs", label: "Jobs" }}>
       {failed ? (
@@ -31,6 +34,10 @@ export function SubmitPage() {
       )}
     </Page>
   );
+}
+
+function isUsable(dataset: Dataset, wanted: string): boolean {
+  return dataset.status === "ready" && (dataset.id === wanted || dataset.name === wanted);
 }
 
 function Start({
@@ -48,7 +55,7 @@ function Start({
   const [kind] = useParam("model");
   const usable = datasets.filter((dataset) => dataset.status === "ready");
   const chosen =
-    usable.find((one) => one.id === wanted || one.name === wanted) ??
+    usable.find((one) => isUsable(one, wanted)) ??
     usable.find((one) => models.find((model) => model.kind === kind)?.tasks.includes(one.schema.task)) ??
     usable.find((one) => one.name === "digits") ??
     usable[0];
