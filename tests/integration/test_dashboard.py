@@ -132,6 +132,9 @@ def test_a_job_from_the_form_to_its_files(page: Page, service: Service, tmp_path
 
     page.get_by_role("tab", name="Gradients").click()
     expect(page.locator("figure.chart canvas")).to_have_count(2)
+    page.get_by_label("Log scale").check()
+    expect(page).to_have_url(re.compile(r"scale=log"))
+    expect(page.locator("figure.chart canvas")).to_have_count(2)
     expect(page.get_by_text("exact: for the data owner, outside the guarantee")).to_have_count(2)
     page.get_by_role("tab", name="Privacy").click()
     expect(page.get_by_text("released: covered by the guarantee")).to_be_visible()
