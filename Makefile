@@ -10,11 +10,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NPM := $(BIN)/python frontend/npm.py --silent
 DASHBOARD := api/clipwise_api/dashboard/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 3 --dist loadfile
 
 export CLIPWISE_DATA_DIR ?= $(CURDIR)/.clipwise
 
-.PHONY: help demo up test check format client migration bench clean
+.PHONY: help demo up test check format client bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ test: $(BIN)/.dev $(DASHBOARD) ## all tests, against real servers
 	@$(NPM) run test
 	@$(PYTEST) $(ARGS)
 
-check: $(BIN)/.dev frontend/node_modules/.installed ## ruff, mypy, import contracts, ESLint, tsc, client drift
+check: $(BIN)/.dev $(DASHBOARD) ## ruff, mypy, import contracts, ESLint, tsc, client drift
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
@@ -39,6 +39,7 @@ check: $(BIN)/.dev frontend/node_modules/.installed ## ruff, mypy, import contra
 	@$(NPM) run client:check
 	@$(NPM) run lint
 	@$(NPM) run typecheck
+	@$(NPM) run budget
 
 format: $(BIN)/.dev ## rewrite the code in the house's format
 	@$(BIN)/ruff check --fix .
@@ -47,6 +48,9 @@ format: $(BIN)/.dev ## rewrite the code in the house's format
 client: $(BIN)/.dev frontend/node_modules/.installed ## write openapi.json and the dashboard's client anew
 	@$(BIN)/python -m clipwise_api.openapi > frontend/openapi.json
 	@$(NPM) run client
+
+bench: $(BIN)/.dev $(DASHBOARD) ## what the service costs, measured side by side
+	@$(BIN)/python -m tests.benchmarks.service
 
 clean: ## remove what make built; the data folder stays
 	rm -rf $(VENV) frontend/node_modules api/clipwise_api/dashboard

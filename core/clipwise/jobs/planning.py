@@ -159,9 +159,7 @@ def _size_problems(spec: JobSpec, schema: DatasetSchema, training_size: int) -> 
 def _privacy_problems(spec: JobSpec) -> list[Problem]:
     problems = []
     if spec.clipping is not None and spec.clipping.max_norm < SMALLEST_NORM:
-        detail = (
-            f"max_norm {spec.clipping.max_norm:g} is too small for arithmetic; give 1e-30 or more"
-        )
+        detail = f"max_norm {spec.clipping.max_norm:g} is too small for arithmetic; give 1e-30 or more"
         problems.append(Problem(pointer="/clipping/max_norm", detail=detail, code="too_small"))
     if spec.privacy is not None and spec.privacy.delta < MIN_DELTA:
         detail = (
