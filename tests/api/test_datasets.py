@@ -103,6 +103,18 @@ def test_a_proposal_waits_for_its_owner(owner: httpx.Client) -> None:
     assert job.status_code == 201, job.text
 
 
+def test_a_schema_confirmed_as_it_is_keeps_the_rows(api: Api, owner: httpx.Client) -> None:
+    dataset = upload(owner).json()
+    before = set(files_of(api))
+    assert len(before) == 2  # the file, and its rows
+    for _ in range(2):
+        assert owner.put(f"/v1/datasets/{dataset['id']}/schema", json=dataset["schema"]).status_code == 200
+        assert rows_of(api)["orphans"] == 0
+        api.services.artifacts.sweep()
+        orphans.sweep(api.services.engine, api.services.artifacts.delete)
+    assert set(files_of(api)) == before
+
+
 def test_a_replaced_schema_reads_the_file_again(api: Api, owner: httpx.Client) -> None:
     dataset = upload(owner, visibility="public").json()
     before = set(files_of(api))

@@ -138,7 +138,8 @@ def page(
 
 def confirm(session: Session, row: DatasetRow, changes: Mapping[str, Any]) -> None:
     """Make a data set ready with what a confirmed schema changes of it. `row` must be locked."""
-    orphans.add(session, [row.rows_key] if row.rows_key and changes.get("rows_key") != row.rows_key else [])
+    if row.rows_key and changes.get("rows_key", row.rows_key) != row.rows_key:
+        orphans.add(session, [row.rows_key])
     for name, value in changes.items():
         setattr(row, name, value)
     row.status = "ready"
