@@ -202,3 +202,11 @@ def test_a_kind_that_is_not_installed_here_fails_validation(tmp_path: Path) -> N
     assert runner.end()[0] == 0
     assert (last["type"], last["code"]) == ("failed", "validation_failed")
     assert "elsewhere" in last["message"]
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    *_, last = run(tmp_path, {**PRIVATE, "resources": {"queue": "gpu", "gpus": 1}})
+    assert (last["type"], last["code"]) == ("failed", "validation_failed")
+    assert "resources.gpus" in last["message"]
+    assert "no CUDA device" in last["message"]

@@ -150,15 +150,16 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
     train, held_out = split(len(rows), spec.evaluation.fraction, spec.training.seed)
     if not len(train):
         raise InvalidSpec(
-            f"of {len(rows)} rows none is left to train on; lower evaluation.fraction, or give more rows"
+            "none of the rows is left to train on; lower evaluation.fraction, or give more rows"
         )
     # The user's seed reaches initialisation and dropout, and never sampling or noise.
     torch.manual_seed(spec.training.seed)
     loss = LOSSES[schema.task]
-    module = task.architecture.build(schema.input_shape, schema.output_size).to(dtype)
+    device = _device(task)
+    module = task.architecture.build(schema.input_shape, schema.output_size).to(device, dtype)
     model = TorchModel(module.train(), loss)
     rule = None if spec.clipping is None else FlatClip(max_norm=spec.clipping.max_norm)
-    samples, targets = _made_up(schema, dtype)
+    samples, targets = (made_up.to(device) for made_up in _made_up(schema, dtype))
     choose_threads(module, samples, plan.expected_batch_size)
     if rule is not None:
         model.probe_independence((samples, targets))
@@ -177,12 +178,18 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
             spec.optimizer.modules,
         ),
         mechanism=_mechanism(task, rule),
-        batches=PhysicalBatches(rows, train, size=size, dtype=dtype),
+        batches=PhysicalBatches(rows, train, size=size, dtype=dtype, device=device),
         steps=plan.steps,
         rule=rule,
         expected_batch_size=plan.expected_batch_size,
         evaluation=Evaluation(
-            PhysicalBatches(rows, held_out, size=max(1, min(EVALUATED_AT_ONCE, len(held_out))), dtype=dtype),
+            PhysicalBatches(
+                rows,
+                held_out,
+                size=max(1, min(EVALUATED_AT_ONCE, len(held_out))),
+                dtype=dtype,
+                device=device,
+            ),
             loss=loss,
             target_scale=(bounds[1] - bounds[0]) / 2 if schema.task == "regression" and bounds else None,
             every_steps=spec.evaluation.every_steps,
@@ -190,6 +197,25 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
         spent=_spent(task),
         stopping=stopping,
     )
+
+
+def _device(task: Task) -> torch.device:
+    """Return where the job trains.
+
+    Raises:
+        InvalidSpec: if it asks for a GPU and this worker has none.
+    """
+    if not task.spec.resources.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InvalidSpec(
+            f"resources.gpus is {task.spec.resources.gpus}, and the worker of queue "
+            f"'{task.spec.resources.queue}' has no CUDA device; name a queue whose workers do, or give 0"
+        )
+    # A sum over ten bits of mantissa is not the sum that the noise is calibrated to (trap 38).
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda")
 
 
 def _mechanism(task: Task, rule: FlatClip | None) -> PoissonGaussian | ShuffledMean:

@@ -157,7 +157,7 @@ class Resources(Part):
     """Where the job runs."""
 
     queue: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "cpu"
-    gpus: Annotated[int, Field(ge=0, le=0)] = 0
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
 
 
 class Limits(Part):

@@ -51,9 +51,19 @@ class PhysicalBatches:
         indices: which of them are drawn from; positions of a logical batch count within these.
         size: rows of every physical batch.
         dtype: of the inputs, and of the targets where those are not classes.
+        device: where the model is.
     """
 
-    def __init__(self, rows: Rows, indices: npt.NDArray[np.int64], *, size: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        indices: npt.NDArray[np.int64],
+        *,
+        size: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._device = device
         self._rows = rows
         self._indices = indices
         self._size = size
@@ -71,10 +81,10 @@ class PhysicalBatches:
         inputs, targets = self._rows.take(indices)
         weights = torch.zeros(self._size, dtype=self._dtype)
         weights[: len(indices)] = 1.0
-        return self._tensor(inputs), self._tensor(targets), weights
+        return self._tensor(inputs), self._tensor(targets), weights.to(self._device)
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
         whole = values.dtype.kind in "iu"
         padded = torch.zeros((self._size, *values.shape[1:]), dtype=torch.int64 if whole else self._dtype)
         padded[: len(values)] = torch.from_numpy(values)
-        return padded
+        return padded.to(self._device)

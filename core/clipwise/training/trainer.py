@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from clipwise.training.events import Event, Measured, Pace, Progressed
 from clipwise.training.observations import Observations
 
 METRICS_SECONDS, PROGRESS_SECONDS = 0.05, 0.25
+MOST_FAST_POINTS = 2000
+"""Points of a metric that a run of any length keeps, however fast its steps are; slow steps are all kept."""
 
 
 class Mechanism(Protocol):
@@ -78,6 +81,7 @@ class Trainer:
         """
         metrics, progress = Pace(METRICS_SECONDS), Pace(PROGRESS_SECONDS)
         started = time.monotonic()
+        stride = math.ceil(self.steps / MOST_FAST_POINTS)
         yield self._progressed(0, 0.0)
         for step in range(1, self.steps + 1):
             if self.stopping():
@@ -85,7 +89,7 @@ class Trainer:
             self._step(step)
             now = time.monotonic()
             evaluated = self.evaluation.due(step, self.steps)
-            if metrics.due(now) or step == self.steps or evaluated:
+            if metrics.due(now) or step % stride == 0 or step == self.steps or evaluated:
                 yield from self._measured(step, now - started)
             if evaluated and (values := self.evaluation.measure(self.model, self.stopping)):
                 yield Measured(step=step, values=values, released=False)
@@ -97,9 +101,9 @@ class Trainer:
         gradients = self._sum(step, drawn)
         # Noise and divisor come once for each logical batch, before any other part sees a gradient.
         averaged = self.mechanism.average(
-            {name: value.numpy() for name, value in gradients.values.items()}, len(drawn)
+            {name: value.cpu().numpy() for name, value in gradients.values.items()}, len(drawn)
         )
-        values = {name: torch.from_numpy(averaged[name]).to(v.dtype) for name, v in gradients.values.items()}
+        values = {name: torch.from_numpy(averaged[name]).to(v) for name, v in gradients.values.items()}
         self.optimizer.apply_gradients(self.model, gradients.with_values(values))
 
     def _sum(self, step: int, drawn: npt.NDArray[np.int64]) -> Gradients:

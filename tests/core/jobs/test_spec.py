@@ -91,7 +91,7 @@ def test_every_default_is_written_out() -> None:
         ("/model/depth", 3, "nexpected"),
         ("/evaluation/fraction", 1.0, "less than 1"),
         ("/resources/queue", "GPU queue", "match pattern"),
-        ("/resources/gpus", 1, "less than or equal to 0"),
+        ("/resources/gpus", 2, "less than or equal to 1"),
         ("/tags/team", 5, "valid string"),
         ("/surprise", 1, "not permitted"),
     ],

@@ -104,3 +104,9 @@ def test_the_same_seed_gives_the_same_weights_without_privacy() -> None:
         return [float(x) for p in trained.module.parameters() for x in p.detach().flatten()]
 
     assert weights() == weights()
+
+
+def test_every_step_is_measured_however_fast_it_is() -> None:
+    events = list(trainer(shuffled(), steps=60, private=False, rule=None).run())
+    measured = [e.step for e in events if isinstance(e, Measured) and "train/loss" in e.values]
+    assert measured == list(range(1, 61))
