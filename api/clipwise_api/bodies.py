@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 MAX_JSON_BYTES = 2**20
+DEEPEST_JSON = 64
 
 
 class InvalidBody(HTTPException):
@@ -72,14 +73,16 @@ class JsonRoute(APIRoute):
 
 
 def require_storable(document: Any) -> None:
-    """Check that every text of a JSON document can be stored.
+    """Check that a JSON document can be stored: its texts, and that it can be written as JSON again.
 
     Raises:
-        InvalidBody: 422 with the place of a NUL character or a lone surrogate.
+        InvalidBody: 422 with the place of a NUL character, a lone surrogate, or what is nested too deeply.
     """
     waiting: list[tuple[str, Any]] = [("", document)]
     while waiting:
         pointer, value = waiting.pop()
+        if pointer.count("/") > DEEPEST_JSON:
+            raise InvalidBody(422, f"the body is nested more than {DEEPEST_JSON} levels deep", pointer)
         if isinstance(value, str) and not is_storable(value):
             raise InvalidBody(422, f"{pointer or '/'}: the text has a NUL or half a character", pointer)
         if isinstance(value, dict):

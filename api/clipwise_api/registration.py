@@ -197,9 +197,10 @@ def _checked(fields: dict[str, str]) -> Registration:
 def _rows_per_person(text: str) -> int | None:
     if not text.strip():
         return None
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:12]) <= 10**9):
+    digits = text.strip().lstrip("0")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= 10**9):
         raise _invalid("/max_rows_per_person", UNIT_QUESTION)
-    return int(text)
+    return int(digits)
 
 
 def _schema(text: str) -> DatasetSchema:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Header, Path, Query, Request
 from sqlalchemy import Engine
 
@@ -15,6 +16,9 @@ from clipwise_api.planner import Planner
 from clipwise_api.principals import Principal, require_permission
 from clipwise_api.streams import Streams
 
+INGESTIONS_AT_ONCE = 4
+"""Uploads that are read at once; the others wait, so that they never take every request's thread."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSet:
@@ -23,6 +27,7 @@ class ServiceSet:
     Attributes:
         outbox_filled: set, on the event loop, when a message waits for the relay.
         used_keys: ids of keys that were used since they were last noted.
+        ingestions: limits how many files are read at once.
     """
 
     settings: Settings
@@ -34,6 +39,7 @@ class ServiceSet:
     loop: asyncio.AbstractEventLoop
     outbox_filled: asyncio.Event
     used_keys: set[str] = field(default_factory=set)
+    ingestions: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(INGESTIONS_AT_ONCE))
 
     def wake_relay(self) -> None:
         """Have the outbox looked at now; callable from any thread."""
@@ -73,5 +79,5 @@ IdempotencyKey = Annotated[
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
 IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many of them.")]
-After = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")]
+After = Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before.")]
 JobId = Annotated[str, Path(max_length=100)]

@@ -212,6 +212,24 @@ FAILURES: dict[str, tuple[int, dict[str, Any]]] = {
         422,
         {"data": {"name": "x", "max_rows_per_person": "²"}, "files": {"file": ("x", CSV.encode())}},
     ),
+    "rows per person, endless": (
+        422,
+        {
+            "data": {"name": "x", "max_rows_per_person": "000000000001" + "9" * 5000},
+            "files": {"file": ("x", CSV.encode())},
+        },
+    ),
+    "rows per person, too many": (
+        422,
+        {
+            "data": {"name": "x", "max_rows_per_person": "00000000000199999999999"},
+            "files": {"file": ("x", CSV.encode())},
+        },
+    ),
+    "rows per person, none": (
+        422,
+        {"data": {"name": "x", "max_rows_per_person": "0"}, "files": {"file": ("x", CSV.encode())}},
+    ),
     "empty": (422, {"data": {"name": "x"}, "files": {"file": ("x", b"")}}),
     "header only": (422, {"data": {"name": "x"}, "files": {"file": ("x", b"a,b\n")}}),
     "binary": (422, {"data": {"name": "x"}, "files": {"file": ("x", bytes(range(256)) * 50)}}),

@@ -154,6 +154,31 @@ def test_pages_are_stable_while_jobs_are_added_and_removed(owner: httpx.Client) 
     assert owner.get("/v1/jobs", params={"after": "nonsense"}).status_code == 422
 
 
+def test_pages_by_name_whatever_the_names_are(owner: httpx.Client) -> None:
+    names = {
+        "\u4e2d" * 200,
+        "\U0001f600" * 200,
+        "a\u200dzero-width joiner",
+        "a\u00a0space",
+        "a\nline",
+        '"' * 200,
+    }
+    for name in names:
+        assert owner.post("/v1/jobs", json={**JOB, "name": name}).status_code == 201
+    for sort in ("name", "-name"):
+        seen, after = [], None
+        while True:
+            params = {"limit": 1, "sort": sort, **({"after": after} if after else {})}
+            answer = owner.get("/v1/jobs", params=params)
+            assert answer.status_code == 200, answer.text
+            seen += [job["name"] for job in answer.json()["data"]]
+            after = answer.json()["next_cursor"]
+            if after is None:
+                break
+        assert len(seen) == len(names)
+        assert set(seen) == names
+
+
 def test_filters(owner: httpx.Client) -> None:
     plain = owner.post(
         "/v1/jobs", json={**JOB, "name": "100% plain_one", "tags": {"a": "1", "b": "2"}}

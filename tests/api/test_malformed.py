@@ -1,5 +1,6 @@
 """Requests that nobody should send: no 5xx, a problem document for each, and nothing left behind."""
 
+import base64
 import json
 import random
 import socket
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 from sqlalchemy import func, select
 
+from clipwise.store import cursors
 from clipwise.store.sessions import reading
 from clipwise.store.tables import Table
 from tests.api.conftest import JOB, Api
@@ -22,6 +24,8 @@ def raw_bodies() -> Iterator[tuple[bytes, int]]:
     yield b"\xff\xfe", 400
     yield b"[" * 100_000, 400
     yield b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400
+    # A kind that no package here has is looked at by workers: nothing else limits what it holds.
+    yield b'{"dataset": "digits", "model": {"kind": "x", "y": ' + b"[" * 300 + b"]" * 300 + b"}}", 422
     yield b'{"name": NaN}', 400
     yield b'{"training": {"steps": -Infinity}}', 400
     yield b'{"training": {"steps": ' + b"9" * 5000 + b"}}", 400
@@ -120,6 +124,10 @@ def test_malformed_requests_are_refused_and_leave_no_row(api: Api, owner: httpx.
         "/v1/jobs/x/metrics?max_points=-1", "/v1/jobs/x/logs?after=99999999999999999999",
         "/v1/nothing", "/v1/jobs/x/nothing", "/v1/jobs/", "/v1/Jobs",
     ]  # fmt: skip
+    moments = ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "0001-01-01", "x")
+    paths += [f"/v1/jobs?after={cursors.encode('-created_at', moment, 'x')}" for moment in moments]
+    texts = [f'["name", "{text}", "x"]'.encode() for text in ("\\ud800", "\\u0000")]
+    paths += [f"/v1/jobs?sort=name&after={base64.urlsafe_b64encode(text).decode()}" for text in texts]
     for path in paths:
         assert_refused(owner.get(path), 404, 422)
     # What is strange but says something gets an answer.
@@ -135,6 +143,7 @@ def test_malformed_requests_are_refused_and_leave_no_row(api: Api, owner: httpx.
         assert answer.headers["allow"]
     assert owner.put("/v1/session").headers["allow"] == "DELETE, GET, POST"
     assert owner.patch("/v1/jobs/x").headers["allow"] == "DELETE, GET"
+    assert owner.put("/openapi.json").headers["allow"] == "GET"
     for headers in ({"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 201}):
         assert_refused(owner.post("/v1/jobs", json=JOB, headers=headers), 422)
     assert_refused(owner.post("/v1/api_keys", json={"name": "x", "role": "root"}), 422)

@@ -1,9 +1,10 @@
 """Data sets and populations: upload, look at, confirm, delete."""
 
+from functools import partial
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from clipwise.data.schema import DatasetSchema
 from clipwise.wire.datasets import Dataset, Population
@@ -57,9 +58,8 @@ async def create_dataset(
 ) -> Dataset:
     """Upload a data set. Without a schema it is `proposed` until its schema is confirmed."""
     async with receive(request, services.artifacts, services.settings.max_upload_bytes) as upload:
-        dataset, replayed = await run_in_threadpool(
-            registration.register, services, who, upload, idempotency_key
-        )
+        register = partial(registration.register, services, who, upload, idempotency_key)
+        dataset, replayed = await to_thread.run_sync(register, limiter=services.ingestions)
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -84,11 +84,12 @@ def get_dataset(
 
 
 @router.put("/datasets/{dataset_id}/schema", responses=problems(404, 409, 412, 413, 415))
-def confirm_dataset_schema(
+async def confirm_dataset_schema(
     dataset_id: str, schema: DatasetSchema, who: Caller, services: Services, if_match: IfMatch = None
 ) -> Dataset:
     """Confirm the proposed schema, or replace it."""
-    return registration.confirm(services, who, dataset_id, schema, if_match)
+    confirm = partial(registration.confirm, services, who, dataset_id, schema, if_match)
+    return await to_thread.run_sync(confirm, limiter=services.ingestions)
 
 
 @router.delete("/datasets/{dataset_id}", responses=problems(404, 409, 412))

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, or_
@@ -17,7 +17,8 @@ Position = tuple[str, str]
 def encode(order: str, value: datetime | str, row_id: str) -> str:
     """Return the cursor that continues after this row, under this order."""
     plain = value.isoformat() if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(json.dumps([order, plain, row_id]).encode()).decode().rstrip("=")
+    document = json.dumps([order, plain, row_id], ensure_ascii=False)
+    return base64.urlsafe_b64encode(document.encode()).decode().rstrip("=")
 
 
 def decode(order: str, cursor: str) -> Position:
@@ -34,7 +35,7 @@ def decode(order: str, cursor: str) -> Position:
         raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came") from None
     if made_for != order:
         raise _invalid(f"it belongs to the order '{made_for}', not '{order}'; start the list again")
-    if any("\x00" in part or not part.isprintable() for part in (value, row_id)):
+    if not all(_is_storable(part) for part in (value, row_id)):
         raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came")
     return value, row_id
 
@@ -48,11 +49,11 @@ def decode_time(order: str, cursor: str) -> tuple[datetime, str]:
     value, row_id = decode(order, cursor)
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came")
-    return moment, row_id
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC), row_id
+    except (ValueError, OverflowError):  # at the ends of the calendar a time can have no UTC
+        pass
+    raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came")
 
 
 def seek(
@@ -72,6 +73,11 @@ def seek(
     if descending:
         return query.order_by(column.desc(), identity.desc())
     return query.order_by(column.asc(), identity.asc())
+
+
+def _is_storable(text: str) -> bool:
+    # A name can have any character but these: NUL, and halves of surrogate pairs.
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _invalid(detail: str) -> InvalidInput:
