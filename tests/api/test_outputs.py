@@ -242,6 +242,19 @@ def test_private_data_without_a_guarantee_is_for_owners(
         assert analyst.get(f"{url}/artifacts").status_code == 403
         assert analyst.get(f"{url}/artifacts/model.safetensors").status_code == 403
         assert analyst.get(url).json()["result"] is None
+        # Without a guarantee, what the runner says of an error can quote a row.
+        said = "ValueError: 17.25 is no age"
+        with transaction(api.services.engine) as session:
+            row = session.get_one(JobRow, allowed.json()["id"])
+            row.status, row.reason_code, row.reason_message = JobStatus.FAILED, "internal", said
+            append_event(session, row.id, "failed", "error", said, {}, 1)
+        stream = analyst.get(f"{url}/events", headers={"Accept": "text/event-stream"})
+        assert '"type":"failed"' in stream.text
+        for answer in (analyst.get(url), analyst.get("/v1/jobs"), analyst.get(f"{url}/events"), stream):
+            assert answer.status_code == 200
+            assert "17.25" not in answer.text
+        assert owner.get(url).json()["status_reason"]["message"] == said
+        assert said in owner.get(f"{url}/events").text
     assert owner.get(f"{url}/artifacts/model.safetensors").status_code == 200
 
 

@@ -16,6 +16,7 @@ from clipwise.wire.jobs import Job, JobResult, Plan, StatusReason
 from clipwise.wire.listing import Page
 from clipwise_api.principals import Principal
 from clipwise_api.services import ServiceSet
+from clipwise_api.views.outputs import SEALED, is_sealed
 from clipwise_api.views.progress import privacy_of, progress_of
 
 
@@ -48,7 +49,9 @@ def job_view(record: JobRecord, who: Principal, fleet: Fleet | None) -> Job:
     status = JobStatus(job.status)
     reason = fleet.missing(job) if fleet is not None and status is JobStatus.QUEUED else None
     if job.reason_code is not None:
-        reason = StatusReason(code=ReasonCode(job.reason_code), message=job.reason_message or "")
+        sealed = status is JobStatus.FAILED and is_sealed(record, who)
+        message = SEALED if sealed else job.reason_message or ""
+        reason = StatusReason(code=ReasonCode(job.reason_code), message=message)
     return Job(
         id=job.id,
         name=job.name,

@@ -19,10 +19,17 @@ from clipwise_api.services import ServiceSet
 
 T = TypeVar("T", Event, LogLine)
 
+SEALED = "only owners see why: the job trained on private data without 'privacy'"
+
 
 def sees_exact(record: JobRecord, who: Principal) -> bool:
     """Whether the caller may see what no guarantee covers: owners may, and anyone on public data."""
     return who.is_owner or not record.private
+
+
+def is_sealed(record: JobRecord, who: Principal) -> bool:
+    """Whether a job is for owners alone: it trained on private data without a guarantee."""
+    return record.job.spec.get("privacy") is None and not sees_exact(record, who)
 
 
 def resume_point(after: int, last_event_id: str | None) -> int:
@@ -123,21 +130,22 @@ def require_outputs(record: JobRecord, who: Principal) -> None:
     Raises:
         Forbidden: if it trained on private data without one, and the caller is no owner.
     """
-    if record.job.spec.get("privacy") is None and not sees_exact(record, who):
+    if is_sealed(record, who):
         raise Forbidden(
             f"the job '{record.job.id}' trained on private data without 'privacy'; what it made is for owners"
         )
 
 
 def _event_view(record: JobRecord, who: Principal) -> EventView:
-    exact = sees_exact(record, who)
+    exact, sealed = sees_exact(record, who), is_sealed(record, who)
 
     def view(row: EventRow) -> Event:
         return Event(
             id=row.id,
             type=row.type,
             level=row.level,
-            message=row.message,
+            # What a runner says of an error can quote a value.
+            message=SEALED if sealed and row.level in {"warning", "error"} else row.message,
             data=row.data if exact else {},
             attempt=row.attempt,
             created_at=row.created_at,

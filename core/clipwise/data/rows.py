@@ -195,7 +195,9 @@ class RowFile:
             self._reader = pa.ipc.open_file(pa.py_buffer(mapped))
             self._mapped = mapped
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise InvalidData(f"'{Path(path).name}' cannot be read as a row file: {error}") from error
+            # An error of the system names the whole path, which is the machine's business.
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise InvalidData(f"'{Path(path).name}' cannot be read as a row file: {reason}") from error
         self._schema: Any = self._reader.schema
         metadata = self._schema.metadata or {}
         if metadata.get(_FORMAT) != b"1":

@@ -218,3 +218,9 @@ def test_sampling_is_fast(tmp_path: Path) -> None:
         stored.take(indices)
         times.append(time.perf_counter() - start)
     assert np.median(times) < 0.01
+
+
+def test_a_missing_file_is_named_without_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match=r"'rows\.arrow' cannot be read as a row file") as caught:
+        RowFile(tmp_path / "rows.arrow")
+    assert str(tmp_path) not in caught.value.detail
