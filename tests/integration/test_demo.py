@@ -56,6 +56,7 @@ def test_without_a_terminal_it_trains_prints_and_ends(tmp_path: Path) -> None:
     assert statement
     assert re.search(r"step \d+/\d+  loss [0-9.]+  epsilon [0-9.]+  [0-9,]+ samples/s", said)
     assert "Dashboard: http://127.0.0.1:" in said
+    assert "#sign-in=" not in said, "a link to a service that has ended"
     assert "\x1b" not in said
     assert all_gone(data)
     assert not (data / "service.json").exists()

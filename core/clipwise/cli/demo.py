@@ -76,9 +76,10 @@ def demo(as_json: JsonFlag = False) -> None:
     try:
         with interruptible(), _host(as_json=as_json) as host:
             job = _train(host, as_json=as_json)
-            _present(host, job, as_json=as_json)
+            stays = host.serve is None or (not as_json and sys.stdin.isatty() and is_terminal())
+            _present(host, job, as_json=as_json, stays=stays)
             done = True
-            if host.serve is not None and not as_json and sys.stdin.isatty() and is_terminal():
+            if host.serve is not None and stays:
                 say("Ctrl-C stops the service.")
                 host.serve()
     except Interrupted as interrupted:
@@ -134,7 +135,8 @@ def _train(host: Host, *, as_json: bool) -> "Job":
     return job
 
 
-def _present(host: Host, job: "Job", *, as_json: bool) -> None:
+def _present(host: Host, job: "Job", *, as_json: bool, stays: bool) -> None:
+    """Show what came out; `stays`: the service, and so the dashboard, goes on after this."""
     folder = host.folder / "demo" / job.id
     paths = {
         artifact.name: host.client.download(job.id, artifact.name, folder / Path(artifact.name).name)
@@ -146,13 +148,13 @@ def _present(host: Host, job: "Job", *, as_json: bool) -> None:
         "epsilon": job.privacy.epsilon if job.privacy else None,
         "delta": job.privacy.delta if job.privacy else None,
     }
-    link = host.client.sign_in_link().url
+    link = host.client.sign_in_link().url if stays else None
     if as_json:
         files = {name: str(path) for name, path in paths.items()}
         print_json({**found, "job": job, "files": files, "sign_in_url": link})
         return
     _draw(found, folder)
-    say(f"Dashboard: {link}")
+    say(f"Dashboard: {link or f'{host.client.url} (make up, or clipwise up, serves it again with this job)'}")
 
 
 def _draw(found: dict[str, float | None], folder: Path) -> None:
