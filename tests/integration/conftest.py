@@ -60,7 +60,7 @@ def start_service(data_dir: Path) -> Service:
         )
     state = data_dir / "service.json"
     deadline = time.monotonic() + START_SECONDS
-    while not state.exists():
+    while not (state.exists() and json.loads(state.read_text())["pid"] == process.pid):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"clipwise up did not start: {log.read_text()}")
