@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from clipwise.artifacts import ArtifactStore
+from clipwise.artifacts.failures import translated
 from clipwise.errors import InvalidInput, Problem, TooLarge
 from clipwise_api.bodies import InvalidBody, is_storable
 
@@ -151,7 +152,9 @@ async def _read(request: Request, boundary: bytes, path: Path, max_file_bytes: i
             parser.finalize()
             await _write(file, form)
         finally:
-            await asyncio.shield(asyncio.to_thread(file.close))
+            # Everything was flushed, or could not be: closing has no news.
+            with suppress(OSError):
+                await asyncio.shield(asyncio.to_thread(file.close))
     except (FormParserError, UnicodeError) as error:
         raise InvalidBody(400, "the body is no complete multipart form") from error
     if not form.complete:
@@ -164,7 +167,9 @@ async def _write(file: IO[bytes], form: _Form) -> None:
 
     def write() -> None:
         form.hash.update(data)
-        file.write(data)
+        with translated("write"):
+            file.write(data)
+            file.flush()
 
     await run_in_threadpool(write)
 

@@ -1,7 +1,10 @@
 import io
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -281,6 +284,25 @@ def test_what_cannot_be_read_is_an_error_and_leaves_nothing(api: Api, owner: htt
     misfit = owner.post("/v1/datasets", **FAILURES["misfit"][1]).json()
     assert (misfit["row"], misfit["column"]) == (1, "age")
     assert "old" not in misfit["detail"].replace("threshold", "")
+    assert_nothing_left(api)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("full", ["upload", "rows.arrow"])
+def test_a_full_disk_is_503_and_leaves_nothing(
+    api: Api, owner: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    @contextmanager
+    def temporary_folder() -> Iterator[Path]:
+        with TemporaryDirectory(dir=tmp_path) as name:
+            folder = Path(name)
+            (folder / full).symlink_to("/dev/full")  # where every write fails for want of space
+            yield folder
+
+    monkeypatch.setattr(api.services.artifacts, "temporary_folder", temporary_folder)
+    answer = upload(owner, schema=SCHEMA)
+    assert answer.status_code == 503, answer.text
+    assert "full" in answer.json()["detail"]
     assert_nothing_left(api)
 
 

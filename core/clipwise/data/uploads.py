@@ -8,6 +8,7 @@ from typing import IO
 from uuid import uuid4
 
 from clipwise.artifacts import ArtifactStore, Stored
+from clipwise.artifacts.failures import translated
 from clipwise.data.inference import propose_schema
 from clipwise.data.ingestion import ingest
 from clipwise.data.reading import Format, open_source
@@ -102,7 +103,11 @@ class DatasetIngestor:
             if chosen is None:
                 chosen, notes = propose_schema(reader, target)
             rows_path: Path = folder / "rows.arrow"
-            result = ingest(reader, chosen, rows_path)
+            try:
+                result = ingest(reader, chosen, rows_path)
+            except OSError:  # of the system: a full disk
+                with translated("write"):
+                    raise
             rows_key = f"{folder_of(dataset_id)}/rows-{uuid4().hex[:12]}.arrow"
             self._artifacts.put_file(rows_key, rows_path, move=True)
         return IngestedDataset(
