@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """What every process of the service reads; defaults are the embedded service's."""
 
-    model_config = SettingsConfigDict(env_prefix="CLIPWISE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CLIPWISE_", env_ignore_empty=True, frozen=True)
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("clipwise"))
     """Folder of the embedded service: database, broker, artifacts, the first key."""

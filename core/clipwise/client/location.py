@@ -78,7 +78,7 @@ def locate(base_url: str | None = None, api_key: str | None = None) -> Location:
         ServiceUnreachable: if no address was given and no embedded service runs.
     """
     given = base_url or os.environ.get("CLIPWISE_URL")
-    key = api_key or os.environ.get("CLIPWISE_API_KEY")
+    key = api_key or os.environ.get("CLIPWISE_API_KEY") or None  # an empty variable is no key
     folder = data_dir()
     running = ServiceFile.read(folder)
     url = _checked(given or (running.url if running else _default_url(folder)))

@@ -96,3 +96,10 @@ clipwise.cli.program.run(["jobs"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.startswith("error: no service runs on")
+
+
+def test_an_empty_variable_is_no_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running_service(folder)
+    monkeypatch.setenv("CLIPWISE_API_KEY", "")
+    assert locate().key == "embedded"
+    assert locate("http://elsewhere").key is None
