@@ -66,6 +66,15 @@ def test_the_statement_is_what_dp_accounting_says(private: tuple[Path, list[dict
     assert (how["steps"], how["noise_multiplier"], how["max_norm"]) == (20, 1.0, 1.0)
 
 
+def test_27_the_statement_names_people_who_own_several_rows_whatever_column_they_are_in(
+    tmp_path: Path,
+) -> None:
+    schema = {**BUILTINS["digits"].schema.as_json(), "unit": {"column": None, "max_rows": 3}}
+    run(tmp_path, {**PRIVATE, "training": {"steps": 1, "batch_size": 8}}, dataset_schema=schema)
+    said = json.loads((tmp_path / "output" / "privacy.json").read_text())
+    assert any("several rows (up to 3)" in line for line in said["outside"])
+
+
 def test_33_the_model_holds_weights_only_and_can_be_loaded(
     private: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

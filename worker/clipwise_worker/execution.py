@@ -283,5 +283,5 @@ def _statement(task: Task, trainer: Trainer) -> dict[str, Any]:
         delta=plan.delta,
         accountant_version=plan.accountant_version,
         from_rows=schema.outside_of_guarantee,
-        unit_rows=1 if schema.unit.column is None else schema.unit.max_rows,
+        unit_rows=schema.unit.max_rows,
     )

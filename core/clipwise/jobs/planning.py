@@ -220,10 +220,10 @@ def _warnings(spec: JobSpec, schema: DatasetSchema, steps: int, training_size: i
             f"delta {spec.privacy.delta:g} is above 1 / {training_size} rows: publishing one random row "
             f"would satisfy it; take {0.1 / training_size:.1g} or less"
         )
-    if schema.unit.column is not None:
+    if schema.unit.max_rows > 1:
+        owner = "person" if schema.unit.column is None else f"'{schema.unit.column}'"
         warnings.append(
-            f"the guarantee is for each row, not for all rows of one '{schema.unit.column}' "
-            f"(up to {schema.unit.max_rows})"
+            f"the guarantee is for each row, not for all rows of one {owner} (up to {schema.unit.max_rows})"
         )
     if schema.outside_of_guarantee:
         warnings.append(

@@ -134,6 +134,8 @@ def test_warnings_name_what_weakens_the_guarantee() -> None:
     said = " ".join(outline({"privacy/delta": 0.01, "evaluation/every_steps": 301}, schema).warnings)
     for words in ("delta 0.01", "'patient'", "classes", "every_steps 301"):
         assert words in said
+    nameless = DatasetSchema.model_validate({**DIGITS.as_json(), "unit": {"column": None, "max_rows": 3}})
+    assert "one person (up to 3)" in " ".join(outline({}, nameless).warnings)
     weak = outline({"privacy": {"noise_multiplier": 0.6, "delta": 1e-4}})
     assert weak.noise is not None
     assert "weak" in " ".join(planning.complete(weak, settle(weak.noise)).warnings)
