@@ -13,7 +13,7 @@ from clipwise.cli.failures import WrongFile
 LARGEST_BYTES = 16 * 2**20
 JobFile = Annotated[
     str,
-    typer.Argument(metavar="FILE", help="The job as JSON, or as TOML (*.toml); - is stdin."),
+    typer.Argument(metavar="FILE", help="The job as JSON, or as TOML (*.toml); - is JSON on stdin."),
 ]
 
 
@@ -48,7 +48,9 @@ def _text(name: str) -> str:
             with Path(name).open("rb") as file:
                 content = file.read(LARGEST_BYTES + 1)
     except OSError as error:
-        raise WrongFile(f"cannot read '{name}': {error.strerror}; give the path of a JSON file") from error
+        raise WrongFile(
+            f"cannot read '{name}': {error.strerror}; give the path of a JSON or TOML file"
+        ) from error
     if len(content) > LARGEST_BYTES:
         raise WrongFile(f"'{name}' is larger than {LARGEST_BYTES // 2**20} MiB; it is no job")
     try:

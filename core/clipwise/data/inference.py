@@ -31,6 +31,8 @@ _IDENTIFIER = re.compile(
 )
 _MOST_CLASSES_OF_NUMBERS = 20
 _CHANNELS = (1, 3, 4)
+_DARK = 64
+"""Bytes that stay below this use a small part of their range."""
 
 
 def propose_schema(reader: Reader, target: str | None = None) -> tuple[DatasetSchema, tuple[str, ...]]:
@@ -166,9 +168,10 @@ def _left_out(column: ColumnSurvey, rows: int) -> str | None:
         share = f"{column.wrong:,} cells are no numbers, first in row {column.first_wrong:,}"
         if column.low <= column.high and not _advice(column):
             return f"{share}, and it has too many values for a category; correct or empty these cells"
-        return f"it has more than {MOST_LABELS} different texts{_advice(column)}"
+        way_out = _advice(column) or "; write plain numbers, such as 12.5, if that is what it holds"
+        return f"it has more than {MOST_LABELS} different texts{way_out}"
     if column.looks_like(cells.DECIMAL_COMMA):
-        return f"its numbers{_advice(column)}"
+        return f"it holds texts{_advice(column)}"
     if len(column.labels) > max(2, rows / 2):
         return "nearly every row has a text of its own"
     return None
@@ -176,7 +179,7 @@ def _left_out(column: ColumnSurvey, rows: int) -> str | None:
 
 def _advice(column: ColumnSurvey) -> str:
     if column.looks_like(cells.DECIMAL_COMMA) or column.looks_like(cells.THOUSANDS):
-        return " use a decimal comma or thousands separators: write 1234.5 and upload the file again"
+        return ", numbers with a decimal comma or thousands separators: write 1234.5 and upload it again"
     return ""
 
 
@@ -204,6 +207,11 @@ def _array_features(column: ColumnSurvey, notes: list[str]) -> list[Feature]:
     bounds = _widened(column.low, column.high)
     if column.source.byte_sized and column.high > 1:
         bounds, origin = (0.0, 255.0), "declared"
+        if column.high < _DARK:
+            notes.append(
+                f"'{name}' holds bytes, so its bounds are 0 to 255, and its largest value is "
+                f"{column.high:g}: give narrower bounds if its values cannot be larger, or a model learns slowly."
+            )
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS):
         image = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
         notes.append(f"'{name}' was taken as images of height, width, channels {list(image)}.")

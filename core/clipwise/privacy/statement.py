@@ -51,7 +51,8 @@ def private_statement(
     outside = [*EXACT_NUMBERS, *(f"{name}: read off the rows by the data's owner" for name in from_rows)]
     if unit_rows != 1:
         outside.append(
-            f"people who own several rows (up to {unit_rows}): the guarantee is for each row, not for all of them"
+            f"people who own several rows (up to {unit_rows}): the guarantee is for each row, "
+            "not for all of theirs"
         )
     return {
         "format": FORMAT,

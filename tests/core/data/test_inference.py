@@ -89,8 +89,9 @@ def test_classes(values: list[str], classes: tuple[str, ...], tmp_path: Path) ->
         ("a,y\n1,5\n2,5\n", "single value"),
         ("a,y\n1,\n2,\n", "single value"),
         ("a,y\n" + "".join(f"{i},word{i}\n" for i in range(200)), "more than 100 different texts"),
-        ("a;y\n" + "".join(f"{i};{i},5\n" for i in range(200)), "decimal comma"),
+        ("a;y\n" + "".join(f"{i};{i},5\n" for i in range(200)), "texts, numbers with a decimal comma"),
         ("a,y\n" + "".join(f"word{i},{i % 2}\n" for i in range(200)), "no column beside the target"),
+        ("a,y\n" + "".join(f"{i}%,{i % 2}\n" for i in range(200)), "write plain numbers, such as 12.5"),
         ("a;y\n" + "".join(f"{i},25;{i % 2}\n" for i in range(200)), "decimal comma"),
         ("when,y\n" + "".join(f"1/{i % 12 + 1}/2020,{i % 2}\n" for i in range(50)), "dates"),
     ],
@@ -161,7 +162,9 @@ def test_npz_images_and_arrays(tmp_path: Path) -> None:
 
     y = np.arange(100) % 10
     images = np.random.default_rng(0).integers(0, 200, (100, 6, 5, 3), dtype=np.uint8)
-    schema, _ = of(y=y, x=images)
+    schema, notes = of(y=y, x=images)
+    assert "narrower bounds" not in notes
+    assert "its largest value is 16: give narrower bounds" in of(y=y, x=images % 17)[1]
     assert schema.features == (ImageFeature(name="x", shape=(6, 5, 3), bounds=(0.0, 255.0)),)
     assert (schema.target, schema.output_size) == ("y", 10)
     schema, _ = of(images=images[..., 0].astype(np.float32), labels=y)

@@ -63,6 +63,10 @@ class CsvReader(Reader):
             if "Empty CSV" in str(error.__cause__):
                 raise InvalidData("the file needs a first row with column names, and rows below it") from None
             raise
+        if names and names[0].lower().startswith("sep="):
+            raise InvalidData(
+                "the first row is a remark for Excel ('sep='); remove it, so that the column names come first"
+            )
         if len(names) < 2:
             raise InvalidData(
                 "the first row names only one column; separate cells by commas, semicolons, tabs or '|', "

@@ -68,7 +68,11 @@ def check_names(names: Sequence[str]) -> None:
     seen: set[str] = set()
     for place, name in enumerate(names, 1):
         if not name.strip():
-            hint = " (an index that pandas wrote? use to_csv(index=False))" if place == 1 else ""
+            hint = ""
+            if place == 1:
+                hint = " (an index that pandas wrote? use to_csv(index=False))"
+            elif place == len(names):
+                hint = " (a separator at the end of each row? remove it)"
             raise InvalidData(f"column {place} has no name{hint}; give every column a name in the first row")
         if name in seen:
             raise InvalidData(f"two columns are called '{name[:100]}'; rename one of them", column=name)
