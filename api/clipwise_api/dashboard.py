@@ -14,6 +14,8 @@ MISSING = """<!doctype html>
 <p>The api runs. To build its dashboard, run <code>make up</code> in the source checkout; an installed
 package brings it along.</p></body></html>
 """
+THE_APIS = frozenset({"v1", "metrics"})
+"""First words of addresses that are never the dashboard's, so that nobody takes its page for an answer."""
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -33,7 +35,7 @@ class Dashboard:
             await WebSocketClose()(scope, receive, send)
             return
         path = scope["path"].removeprefix("/")
-        if scope["method"] not in {"GET", "HEAD"} or path == "v1" or path.startswith("v1/"):
+        if scope["method"] not in {"GET", "HEAD"} or path.partition("/")[0] in THE_APIS:
             raise HTTPException(404)
         await self._response(path)(scope, receive, send)
 

@@ -80,7 +80,7 @@ class Trainer:
             NonFiniteLoss: without privacy, when a row's loss is not finite.
         """
         metrics, progress = Pace(METRICS_SECONDS), Pace(PROGRESS_SECONDS)
-        started = time.monotonic()
+        begun, counted = time.monotonic(), 0
         stride = math.ceil(self.steps / MOST_FAST_POINTS)
         yield self._progressed(0, 0.0)
         for step in range(1, self.steps + 1):
@@ -88,13 +88,16 @@ class Trainer:
                 break
             self._step(step)
             now = time.monotonic()
+            speed = (step - counted) / max(now - begun, 1e-9)
+            if step == 1:
+                begun, counted = now, 1  # the first step prepares the others and says nothing of their speed
             evaluated = self.evaluation.due(step, self.steps)
             if metrics.due(now) or step % stride == 0 or step == self.steps or evaluated:
-                yield from self._measured(step, now - started)
+                yield from self._measured(step, speed)
             if evaluated and (values := self.evaluation.measure(self.model, self.stopping)):
                 yield Measured(step=step, values=values, released=False)
             if progress.due(now) or step == self.steps or self.stopping():
-                yield self._progressed(step, now - started)
+                yield self._progressed(step, speed)
 
     def _step(self, step: int) -> None:
         drawn = self.mechanism.draw(len(self.batches))
@@ -120,21 +123,21 @@ class Trainer:
         assert total is not None  # noqa: S101 - an empty batch is one physical batch of padding
         return total
 
-    def _measured(self, step: int, elapsed: float) -> Iterator[Measured]:
+    def _measured(self, step: int, speed: float) -> Iterator[Measured]:
         exact = self._seen.report()
-        if elapsed > 0:
-            exact["train/samples_per_second"] = step * self.expected_batch_size / elapsed
+        exact["train/samples_per_second"] = speed * self.expected_batch_size
         yield Measured(step=step, values=exact, released=False)
         if self.spent is not None:
             epsilon = {"privacy/epsilon": self.spent.after(step)}
             yield Measured(step=step, values=epsilon, released=True)
 
-    def _progressed(self, step: int, elapsed: float) -> Progressed:
+    def _progressed(self, step: int, speed: float) -> Progressed:
+        """Return how far the run is; `speed` in steps per second."""
         return Progressed(
             step=step,
             steps=self.steps,
-            samples_per_second=step * self.expected_batch_size / elapsed if elapsed > 0 else 0.0,
-            eta_seconds=elapsed / step * (self.steps - step) if step else 0.0,
+            samples_per_second=speed * self.expected_batch_size,
+            eta_seconds=(self.steps - step) / speed if speed else 0.0,
             epsilon=None if self.spent is None else self.spent.after(step),
         )
 
