@@ -210,7 +210,8 @@ def _array_features(column: ColumnSurvey, notes: list[str]) -> list[Feature]:
         if column.high < _DARK:
             notes.append(
                 f"'{name}' holds bytes, so its bounds are 0 to 255, and its largest value is "
-                f"{column.high:g}: give narrower bounds if its values cannot be larger, or a model learns slowly."
+                f"{column.high:g}: give narrower bounds if its values cannot be larger, or a model learns "
+                "slowly."
             )
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS):
         image = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)

@@ -235,12 +235,20 @@ def parse(document: Any) -> JobSpec:
         ) from error
 
 
+_UNKNOWN_FIELD = "there is no such field; correct its name, or leave it out"
+_PLAIN = {
+    "extra_forbidden": _UNKNOWN_FIELD,
+    "unexpected_keyword_argument": _UNKNOWN_FIELD,
+    "missing": "this field is required",
+}
+
+
 def problems_of(error: ValidationError) -> tuple[Problem, ...]:
     """Turn pydantic's errors into problems with JSON pointers (RFC 6901)."""
     return tuple(
         Problem(
             pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]),
-            detail=item["msg"].removeprefix("Value error, "),
+            detail=_PLAIN.get(item["type"], item["msg"].removeprefix("Value error, ")),
             code=item["type"],
         )
         for item in error.errors(include_url=False)

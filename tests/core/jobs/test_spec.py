@@ -70,7 +70,7 @@ def test_every_default_is_written_out() -> None:
         ("/training/steps", "300", "valid integer"),
         ("/training/steps", True, "valid integer"),
         ("/training/steps", 1.5, "valid integer"),
-        ("/training/batch", 3, "not permitted"),
+        ("/training/batch", 3, "no such field"),
         ("/training/precision", "float8", "float32"),
         ("/optimizer/learning_rate", float("nan"), "finite"),
         ("/optimizer/learning_rate", float("inf"), "finite"),
@@ -93,7 +93,7 @@ def test_every_default_is_written_out() -> None:
         ("/resources/queue", "GPU queue", "match pattern"),
         ("/resources/gpus", 2, "less than or equal to 1"),
         ("/tags/team", 5, "valid string"),
-        ("/surprise", 1, "not permitted"),
+        ("/surprise", 1, "no such field"),
     ],
 )
 def test_a_wrong_field_is_named_by_its_pointer(pointer: str, value: Any, says: str) -> None:

@@ -73,7 +73,7 @@ def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
         (b"a,a\n1,2\n", "two columns are called 'a'"),
         (b"a,,b\n1,2,3\n", "column 2 has no name"),
         (b"a,b,\n1,2,\n", "column 3 has no name (a separator at the end of each row"),
-        (b"sep=;\na;b\n1;2\n", "'sep='.; remove it"),
+        (b"sep=;\na;b\n1;2\n", "('sep='); remove it"),
         (b",a,b\n0,1,2\n", "index=False"),
         (b"only\n1\n2\n", "only one column"),
         (b"a,b\n1,\0\n", "zero"),
