@@ -4,7 +4,7 @@ Unknown fields are errors, numbers are strict and finite. `problems_of` turns py
 JSON pointers without the tags of unions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from clipwise import architectures, plugins
 from clipwise.errors import InvalidSpec, Problem
@@ -240,16 +241,32 @@ _PLAIN = {
     "extra_forbidden": _UNKNOWN_FIELD,
     "unexpected_keyword_argument": _UNKNOWN_FIELD,
     "missing": "this field is required",
+    "union_tag_not_found": "this field is required",
 }
 
 
 def problems_of(error: ValidationError) -> tuple[Problem, ...]:
     """Turn pydantic's errors into problems with JSON pointers (RFC 6901)."""
-    return tuple(
-        Problem(
-            pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]),
-            detail=_PLAIN.get(item["type"], item["msg"].removeprefix("Value error, ")),
-            code=item["type"],
-        )
-        for item in error.errors(include_url=False)
+    items = error.errors(include_url=False)
+    return tuple(_problem(item) for item in items if not _follows_from_another(item, items))
+
+
+def _problem(item: ErrorDetails) -> Problem:
+    location, detail = item["loc"], item["msg"].removeprefix("Value error, ")
+    if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        context = item.get("ctx", {})
+        location = (*location, str(context.get("discriminator", "kind")).strip("'"))
+        detail = f"give one of: {context.get('expected_tags')}"
+    return Problem(
+        pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location),
+        detail=_PLAIN.get(item["type"], detail),
+        code=item["type"],
+    )
+
+
+def _follows_from_another(item: ErrorDetails, items: Sequence[ErrorDetails]) -> bool:
+    """Return whether a list is too short only because its wrong elements were not counted."""
+    loc = item["loc"]
+    return item["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in items
     )

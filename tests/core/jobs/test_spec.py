@@ -4,9 +4,11 @@ import copy
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from clipwise.data.schema import DatasetSchema
 from clipwise.errors import InvalidSpec
-from clipwise.jobs.spec import JobSpec, parse
+from clipwise.jobs.spec import JobSpec, parse, problems_of
 
 EXAMPLE: dict[str, Any] = {
     "name": "digits, epsilon 3",
@@ -77,7 +79,7 @@ def test_every_default_is_written_out() -> None:
         ("/optimizer/learning_rate", -1, "greater than 0"),
         ("/optimizer/modules/0/max_norm", 0, "greater than"),
         ("/optimizer/modules/0/max_norm", "5", "valid number"),
-        ("/optimizer/modules/1/betas", 3, "nexpected"),
+        ("/optimizer/modules/1/betas", 3, "no such field"),
         ("/optimizer/modules/1/kind", "sgd", "known: "),
         ("/optimizer/modules/1", {"beta": 0.9}, "give one of"),
         ("/optimizer/modules/1", 7, "give one of"),
@@ -88,7 +90,7 @@ def test_every_default_is_written_out() -> None:
         ("/privacy/delta", 1, "less than 1"),
         ("/model/hidden_sizes/0", -4, "greater than"),
         ("/model/hidden_sizes/0", "128", "valid integer"),
-        ("/model/depth", 3, "nexpected"),
+        ("/model/depth", 3, "no such field"),
         ("/evaluation/fraction", 1.0, "less than 1"),
         ("/resources/queue", "GPU queue", "match pattern"),
         ("/resources/gpus", 2, "less than or equal to 1"),
@@ -109,6 +111,19 @@ def test_a_pointer_escapes_what_json_pointers_escape() -> None:
     with pytest.raises(InvalidSpec) as caught:
         parse({**SMALLEST, "a/b~c": 1})
     assert caught.value.problems[0].pointer == "/a~1b~0c"
+
+
+@pytest.mark.parametrize(
+    ("feature", "says"), [({"name": "a", "type": "text"}, "'number'"), ({"name": "a"}, "required")]
+)
+def test_a_wrong_type_of_a_union_is_named_in_plain_words(feature: dict[str, Any], says: str) -> None:
+    document = {"features": [feature], "target": "y", "task": "classification", "classes": ["0", "1"]}
+    with pytest.raises(ValidationError) as caught:
+        DatasetSchema.model_validate({**document, "size": {"value": 10}})
+    (problem,) = problems_of(caught.value)
+    assert problem.pointer == "/features/0/type"
+    assert says in problem.detail
+    assert "tag" not in problem.detail
 
 
 def test_all_wrong_fields_are_named_at_once() -> None:
