@@ -53,7 +53,7 @@ class Calibrators:
         if self._alive is not None:
             self._alive.close()  # every process of the pool waits for this, and exits
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(wait=True, cancel_futures=True)  # they are ending: leave no zombie behind
         self._pool = self._alive = None
 
 
