@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from clipwise import errors
-from clipwise.jobs.spec import problems_of
+from clipwise.jobs.spec import problems_in, problems_of
 from clipwise.wire.jobs import PendingPlan
 from clipwise.wire.listing import FieldProblem, ProblemDocument
 
@@ -185,17 +185,14 @@ def _field(pointer: str, detail: str, code: str) -> FieldProblem:
     return FieldProblem(pointer=pointer, detail=detail, code=code)
 
 
-def _pointer(location: Sequence[Any]) -> str:
+def _below_body(location: Sequence[Any]) -> tuple[Any, ...]:
     # The first part says where in the request; a body's pointer starts below it.
-    parts = location[1:] if location and location[0] == "body" else location
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    return tuple(location[1:] if location and location[0] == "body" else location)
 
 
 def _invalid(request_id: str, found: Sequence[Any]) -> Response:
-    fields = [
-        _field(_pointer(item["loc"]), str(item["msg"]).removeprefix("Value error, "), str(item["type"]))
-        for item in found[:50]
-    ]
+    problems = problems_in([{**item, "loc": _below_body(item["loc"])} for item in found])
+    fields = [_field(one.pointer, one.detail, one.code) for one in problems[:50]]
     detail = "; ".join(f"{field.pointer or '/'}: {field.detail}" for field in fields[:3])
     return problem(request_id, 422, "invalid_input", detail or "the request is not valid", errors=fields)
 

@@ -19,7 +19,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from clipwise import architectures, plugins
 from clipwise.errors import InvalidSpec, Problem
@@ -247,12 +246,16 @@ _PLAIN = {
 
 def problems_of(error: ValidationError) -> tuple[Problem, ...]:
     """Turn pydantic's errors into problems with JSON pointers (RFC 6901)."""
-    items = error.errors(include_url=False)
+    return problems_in([{**item} for item in error.errors(include_url=False)])
+
+
+def problems_in(items: Sequence[Mapping[str, Any]]) -> tuple[Problem, ...]:
+    """Turn the items of a pydantic error into problems; their locations begin at the document."""
     return tuple(_problem(item) for item in items if not _follows_from_another(item, items))
 
 
-def _problem(item: ErrorDetails) -> Problem:
-    location, detail = item["loc"], item["msg"].removeprefix("Value error, ")
+def _problem(item: Mapping[str, Any]) -> Problem:
+    location, detail = _untagged(item["loc"]), item["msg"].removeprefix("Value error, ")
     if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
         context = item.get("ctx", {})
         location = (*location, str(context.get("discriminator", "kind")).strip("'"))
@@ -264,7 +267,15 @@ def _problem(item: ErrorDetails) -> Problem:
     )
 
 
-def _follows_from_another(item: ErrorDetails, items: Sequence[ErrorDetails]) -> bool:
+def _untagged(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Leave out the type of a feature, which pydantic puts between its place and its field."""
+    match location:
+        case ("features", int(place), "number" | "category" | "image" | "array", *rest):
+            return ("features", place, *rest)
+    return location
+
+
+def _follows_from_another(item: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether a list is too short only because its wrong elements were not counted."""
     loc = item["loc"]
     return item["type"] == "too_short" and any(

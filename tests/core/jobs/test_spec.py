@@ -114,14 +114,22 @@ def test_a_pointer_escapes_what_json_pointers_escape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feature", "says"), [({"name": "a", "type": "text"}, "'number'"), ({"name": "a"}, "required")]
+    ("feature", "pointer", "says"),
+    [
+        ({"name": "a", "type": "text"}, "/features/0/type", "'number'"),
+        ({"name": "a"}, "/features/0/type", "required"),
+        ({"name": "a", "type": "number", "bounds": ["x", 1]}, "/features/0/bounds/0", "valid number"),
+        ({"name": "a", "type": "category"}, "/features/0/categories", "required"),
+    ],
 )
-def test_a_wrong_type_of_a_union_is_named_in_plain_words(feature: dict[str, Any], says: str) -> None:
+def test_a_feature_is_named_without_the_tags_of_unions(
+    feature: dict[str, Any], pointer: str, says: str
+) -> None:
     document = {"features": [feature], "target": "y", "task": "classification", "classes": ["0", "1"]}
     with pytest.raises(ValidationError) as caught:
         DatasetSchema.model_validate({**document, "size": {"value": 10}})
     (problem,) = problems_of(caught.value)
-    assert problem.pointer == "/features/0/type"
+    assert problem.pointer == pointer
     assert says in problem.detail
     assert "tag" not in problem.detail
 

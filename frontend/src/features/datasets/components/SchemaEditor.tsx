@@ -200,7 +200,6 @@ function place(pointer: string, schema: DatasetSchema): string {
   if (part === "") return "";
   if (part !== "features" || index === undefined) return `${part.replaceAll("_", " ")}:`;
   const name = schema.features[Number(index)]?.name ?? `column ${index}`;
-  // The kind of the column stands in the pointer too, and says nothing here.
-  const what = rest.find((one) => !["number", "category", "image", "array"].includes(one) && Number.isNaN(Number(one)));
+  const what = rest.find((one) => Number.isNaN(Number(one)));
   return what === undefined ? `${name}:` : `${name}, ${what}:`;
 }
