@@ -100,7 +100,7 @@ function factsOf(dataset: Dataset): (readonly [string, React.ReactNode])[] {
     ["Predicts", schema.target],
     ["Features", integer(schema.features.length)],
     ["Rows", integer(dataset.rows ?? schema.size.value)],
-    ["Protects", maxRows === 1 ? "each row" : `a person with up to ${plural(maxRows, "row")}`],
+    ["Protects", maxRows === 1 ? "each row" : `each row; a person has up to ${plural(maxRows, "row")}`],
     ["Population", dataset.population.name],
     ["File", dataset.source === "builtin" ? "came with Clipwise" : `${dataset.format.toUpperCase()}, ${bytes(dataset.size_bytes)}`],
     ["Added", dateTime(dataset.created_at)],

@@ -85,7 +85,7 @@ export function UploadPage() {
             <NumberField
               label="How many rows can one person have at most?"
               required
-              hint="1 if every row is another person. The guarantee protects all rows of one person together."
+              hint="1 if every row is another person. The guarantee is for each row; with more, every statement says so."
               value={maxRows}
               onValue={setMaxRows}
               error={
