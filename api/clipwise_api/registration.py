@@ -31,6 +31,10 @@ LONGEST_NAME = 200
 UNIT_QUESTION = (
     "say how many rows one person may own: 1 when a row is all that they have, else the largest number"
 )
+UNIT_NOTE = (
+    "Nobody has said how many rows one person may own, and one was taken. "
+    "If a person may own more, say so in the schema before you confirm it: unit.max_rows."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +229,8 @@ def _row(
     ingested: IngestedDataset,
     who: Principal,
 ) -> DatasetRow:
-    settled = ingested.confirmed and (population.visibility == "public" or wanted.unit_known)
+    unit_known = population.visibility == "public" or wanted.unit_known
+    settled = ingested.confirmed and unit_known
     return DatasetRow(
         id=dataset_id,
         name=wanted.name,
@@ -234,7 +239,7 @@ def _row(
         source="upload",
         format=ingested.format,
         dataset_schema=wanted.with_unit(ingested.schema).as_json(),
-        notes=list(ingested.notes),
+        notes=[*ingested.notes, *([] if unit_known else [UNIT_NOTE])],
         source_key=ingested.source_key,
         rows_key=ingested.rows_key,
         rows=ingested.rows,

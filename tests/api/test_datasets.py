@@ -87,6 +87,7 @@ def test_a_proposal_waits_for_its_owner(owner: httpx.Client) -> None:
     dataset = made.json()
     assert dataset["status"] == "proposed"
     assert dataset["population"]["visibility"] == "private"
+    assert "how many rows one person may own" in dataset["notes"][-1]
     refused = owner.post("/v1/jobs", json={**JOB, "dataset": "people", "model": MODEL})
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["code"] == "unconfirmed_schema"
@@ -145,6 +146,7 @@ def test_registering_private_data_asks_who_may_own_several_rows(owner: httpx.Cli
     answered = upload(owner, visibility="private", max_rows_per_person=3)
     assert answered.status_code == 201
     assert answered.json()["schema"]["unit"] == {"column": None, "max_rows": 3}
+    assert not any("one person" in note for note in answered.json()["notes"])
     in_schema = upload(owner, name="other", visibility="private", schema=SCHEMA)
     assert in_schema.status_code == 201
     assert in_schema.json()["status"] == "ready"

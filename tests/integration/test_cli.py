@@ -162,6 +162,9 @@ def test_datasets_from_upload_to_deletion(call: Call, tmp_path: Path) -> None:
     )
     assert confirmed["status"] == "ready"
     assert confirmed["schema"]["features"][0]["bounds"] == [0, 120]
+    answered = as_json(call("datasets", "confirm", "people", "--max-rows-per-person", "3", "--json"))
+    assert answered["schema"]["unit"] == {"column": None, "max_rows": 3}
+    assert answered["schema"]["features"] == confirmed["schema"]["features"]
     assert "people" in call("datasets", "list").stdout
     job = {"dataset": "people", "model": {"kind": "logistic"}, "training": {"steps": 5, "batch_size": 8}}
     assert as_json(call("submit", "-", "--wait", "--json", stdin=json.dumps(job)))["status"] == "succeeded"

@@ -18,7 +18,13 @@ app = typer.Typer(
 )
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Its name or id.")]
 SchemaFile = Annotated[
-    str | None, typer.Option("--schema", metavar="FILE", help="Its schema as JSON or TOML, or - for stdin.")
+    str | None,
+    typer.Option(
+        "--schema", metavar="FILE", help="Its schema as JSON, or as TOML (*.toml); - is JSON on stdin."
+    ),
+]
+RowsPerPerson = Annotated[
+    int | None, typer.Option(min=1, help="How many rows one person may own; 1 if a row is all they have.")
 ]
 
 
@@ -58,9 +64,7 @@ def add(
         Literal["public", "private"] | None,
         typer.Option(help="Whether the people whom it is about need protection; private without."),
     ] = None,
-    max_rows_per_person: Annotated[
-        int | None, typer.Option(min=1, help="How many rows one person may own; 1 if a row is all they have.")
-    ] = None,
+    max_rows_per_person: RowsPerPerson = None,
     population: Annotated[
         str | None, typer.Option(help="Whom the rows are about; they share one privacy budget.")
     ] = None,
@@ -99,10 +103,20 @@ def show_(dataset: DatasetName, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def confirm(dataset: DatasetName, schema: SchemaFile = None, as_json: JsonFlag = False) -> None:
+def confirm(
+    dataset: DatasetName,
+    schema: SchemaFile = None,
+    max_rows_per_person: RowsPerPerson = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Confirm the proposed schema, or replace it by the one in --schema."""
     document = read_document(schema) if schema else None
     with connect() as client:
+        if max_rows_per_person is not None:
+            if document is None:
+                document = client.dataset(dataset).dataset_schema.as_json()
+            unit = document.get("unit")
+            document["unit"] = {**(unit if isinstance(unit, dict) else {}), "max_rows": max_rows_per_person}
         confirmed = client.confirm_schema(dataset, document)
     if as_json:
         print_json(confirmed)
@@ -128,6 +142,7 @@ def _describe(dataset: "Dataset") -> None:
             ("id", dataset.id),
             ("status", dataset.status),
             ("population", f"{dataset.population.name} ({dataset.population.visibility})"),
+            ("per person", f"up to {schema.unit.max_rows} rows" if schema.unit.max_rows > 1 else None),
             ("size", f"{schema.size.value} ({schema.size.origin})"),
             ("rows", dataset.rows),
             ("target", f"{schema.target} ({schema.task})"),
