@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from clipwise.artifacts import Stored
 from clipwise.data.schema import DatasetSchema, Unit
-from clipwise.data.uploads import DatasetIngestor, IngestedDataset, folder_of
+from clipwise.data.uploads import DatasetIngestor, IngestedDataset, folder_of, new_rows_key
 from clipwise.errors import Conflict, InvalidInput, InvalidSchema, NotFound, Problem
 from clipwise.ids import new_id
 from clipwise.jobs.spec import problems_of
@@ -135,7 +135,10 @@ def confirm(
     changes: dict[str, Any] = {}
     if not unchanged:
         source = Stored(key=row.source_key, size=row.size_bytes or 0, sha256=row.sha256 or "")
-        ingested = DatasetIngestor(services.artifacts).reingest(row.id, source, schema)
+        rows_key = new_rows_key(row.id)
+        with transaction(services.engine) as session:
+            orphans.reserve(session, [rows_key])
+        ingested = DatasetIngestor(services.artifacts).reingest(row.id, source, schema, rows_key=rows_key)
         changes = {
             "dataset_schema": ingested.schema.as_json(),
             "rows_key": ingested.rows_key,
@@ -149,6 +152,7 @@ def confirm(
                 raise Conflict(f"the data set '{row.name}' was changed meanwhile; read it again, then decide")
             if changes:
                 datasets.require_unused(session, current, "changed")
+                orphans.keep(session, [changes["rows_key"]])
             datasets.confirm(session, current, changes)
             return dataset_view(current, population, who)
     except BaseException:

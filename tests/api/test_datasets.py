@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from clipwise.data.uploads import DatasetIngestor
 from clipwise.store import orphans
 from clipwise.store.sessions import reading, transaction
 from clipwise.store.tables import DatasetRow, OrphanFileRow, PopulationRow
@@ -137,6 +138,27 @@ def test_a_replaced_schema_reads_the_file_again(api: Api, owner: httpx.Client) -
     builtin = owner.put("/v1/datasets/digits/schema", json=SCHEMA)
     assert builtin.status_code == 409
     assert owner.delete("/v1/datasets/digits").status_code == 409
+
+
+def test_a_process_that_dies_while_it_reads_a_file_again_leaves_nothing_for_ever(
+    api: Api, owner: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = upload(owner, visibility="public").json()
+    before = rows_of(api)["orphans"]
+    noted: list[int] = []
+    reingest = DatasetIngestor.reingest
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        noted.append(rows_of(api)["orphans"] - before)
+        return reingest(*arguments, **named)
+
+    monkeypatch.setattr(DatasetIngestor, "reingest", watched)
+    changed = {**dataset["schema"], "classes": list(reversed(dataset["schema"]["classes"]))}
+    assert owner.put(f"/v1/datasets/{dataset['id']}/schema", json=changed).status_code == 200
+    assert noted == [1], "the new file is on the list before it is written"
+    orphans.sweep(api.services.engine, api.services.artifacts.delete)
+    assert rows_of(api)["orphans"] == before
+    assert len(files_of(api)) == 2, "the file and its new rows are kept, the old rows are gone"
 
 
 def test_registering_private_data_asks_who_may_own_several_rows(owner: httpx.Client) -> None:

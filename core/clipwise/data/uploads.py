@@ -76,10 +76,18 @@ class DatasetIngestor:
             stored = self._artifacts.write(f"{folder_of(dataset_id)}/source", upload, limit)
             return self._ingest(stored, dataset_id, schema, target)
 
-    def reingest(self, dataset_id: str, source: Stored, schema: DatasetSchema) -> IngestedDataset:
+    def reingest(
+        self, dataset_id: str, source: Stored, schema: DatasetSchema, *, rows_key: str | None = None
+    ) -> IngestedDataset:
         """Make rows from a stored upload again, by another schema.
 
         The rows made before stay: delete their key when nothing names it any more.
+
+        Args:
+            dataset_id: the data set's id.
+            source: the upload.
+            schema: what the columns mean from now on.
+            rows_key: where the rows go, one of `new_rows_key`, for a caller that notes it beforehand.
 
         Raises:
             InvalidData: if a cell does not fit the schema.
@@ -87,14 +95,19 @@ class DatasetIngestor:
             NotFound: if the upload is gone.
             Unavailable: if the artifact store is away or full.
         """
-        return self._ingest(source, dataset_id, schema, None)
+        return self._ingest(source, dataset_id, schema, None, rows_key)
 
     def discard(self, dataset_id: str) -> None:
         """Delete everything that a data set has in the store; nothing happens if that is nothing."""
         self._artifacts.delete_prefix(folder_of(dataset_id))
 
     def _ingest(
-        self, source: Stored, dataset_id: str, schema: DatasetSchema | None, target: str | None
+        self,
+        source: Stored,
+        dataset_id: str,
+        schema: DatasetSchema | None,
+        target: str | None,
+        rows_key: str | None = None,
     ) -> IngestedDataset:
         with self._artifacts.temporary_folder() as folder:
             reader = open_source(self._artifacts.local_path(source.key, folder))
@@ -108,7 +121,7 @@ class DatasetIngestor:
             except OSError:  # of the system: a full disk
                 with translated("write"):
                     raise
-            rows_key = f"{folder_of(dataset_id)}/rows-{uuid4().hex[:12]}.arrow"
+            rows_key = rows_key or new_rows_key(dataset_id)
             self._artifacts.put_file(rows_key, rows_path, move=True)
         return IngestedDataset(
             source_key=source.key,
@@ -135,3 +148,8 @@ class DatasetIngestor:
 def folder_of(dataset_id: str) -> str:
     """Return the prefix of all keys of a data set."""
     return f"datasets/{dataset_id}"
+
+
+def new_rows_key(dataset_id: str) -> str:
+    """Return a key that no row file of the data set has yet."""
+    return f"{folder_of(dataset_id)}/rows-{uuid4().hex[:12]}.arrow"
