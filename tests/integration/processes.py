@@ -34,4 +34,12 @@ def all_gone(data_dir: Path, within_seconds: float = 2.0) -> bool:
 
 def named(data_dir: Path, module: str) -> list[psutil.Process]:
     """Return the processes of the folder that run this module."""
-    return [process for process in processes_of(data_dir) if module in " ".join(process.cmdline())]
+    return [process for process in processes_of(data_dir) if module in command_of(process)]
+
+
+def command_of(process: psutil.Process) -> str:
+    """Return the command line of a process, empty if it has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one too
+        return ""

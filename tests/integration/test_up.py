@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.integration.conftest import Service, start_service
-from tests.integration.processes import all_gone, named, processes_of
+from tests.integration.processes import all_gone, command_of, named, processes_of
 
 LONG_JOB: dict[str, Any] = {
     "dataset": "digits",
@@ -95,7 +95,7 @@ def test_what_it_keeps_is_its_owners_alone(service: Service) -> None:
     assert stat.S_IMODE(service.data_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE((service.data_dir / "api_key").stat().st_mode) == 0o600
     for process in processes_of(service.data_dir):
-        assert service.api_key not in " ".join(process.cmdline())
+        assert service.api_key not in command_of(process)
     for log in (service.data_dir / "logs").iterdir():
         assert service.api_key not in log.read_text()
 

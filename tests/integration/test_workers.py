@@ -26,6 +26,7 @@ from clipwise.store import migration, outbox, workers
 from clipwise.store.sessions import connect, reading, transaction
 from clipwise.store.tables import ArtifactRow, AttemptRow, EventRow, JobRow, MetricRow, WorkerRow
 from tests.conftest import free_port
+from tests.integration.processes import command_of
 from tests.job_rows import AddJob, job_adder
 
 STOP_SECONDS = 5.0
@@ -107,7 +108,7 @@ class Fleet:
 
     def runners(self) -> list[psutil.Process]:
         children = [child for p in self.processes for child in _children(p.pid)]
-        return [child for child in children if "clipwise_worker.runner" in " ".join(child.cmdline())]
+        return [child for child in children if "clipwise_worker.runner" in command_of(child)]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Stop every worker, and return how long that took; nothing may be left of them."""
