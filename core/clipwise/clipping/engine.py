@@ -118,12 +118,14 @@ class ClippingEngine:
         units = unit_gradients(self.module, self.loss, parameters, rows, keys, group=group)
         padding = rows.weights == 0
         empty = padding.reshape(-1, group).all(1)
-        norms = joint_norms(units.grads.values(), rows.size // group)
-        finite = norms.isfinite()
-        norms = torch.where(finite & ~empty, norms, 0.0)
-        factors = torch.where(finite & ~empty, scale_factors(rule, norms), 0.0)
-        for name, gradient in units.grads.items():
-            add_scaled(total[name], gradient, factors)
+        # A caller's autocast is for the model: a sum of products in bfloat16 would exceed the bound.
+        with torch.autocast(rows.weights.device.type, enabled=False):
+            norms = joint_norms(units.grads.values(), rows.size // group)
+            finite = norms.isfinite()
+            norms = torch.where(finite & ~empty, norms, 0.0)
+            factors = torch.where(finite & ~empty, scale_factors(rule, norms), 0.0)
+            for name, gradient in units.grads.items():
+                add_scaled(total[name], gradient, factors)
         losses = torch.where(padding, torch.zeros_like(units.losses), units.losses)
         return losses, norms, factors, ~finite & ~empty
 
@@ -163,7 +165,7 @@ def add_scaled(total: Tensor, gradient: Tensor, factors: Tensor) -> None:
     if not gradient.numel():
         return
     flat = gradient.detach().reshape(gradient.shape[0], -1).to(total.dtype)
-    if flat.stride(0) == 0:  # the same for every unit, kept once by vmap
+    if 0 in flat.stride():  # the same for every unit, or for every element: kept once, and not to be written
         flat = flat.contiguous()
     flat.masked_fill_((factors == 0)[:, None], 0.0)
     total.view(-1).add_(round_down(factors, total.dtype) @ flat)

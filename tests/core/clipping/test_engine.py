@@ -148,6 +148,25 @@ def test_a_gradient_that_is_not_finite_counts_as_zero_and_is_counted(bad: float)
         assert torch.allclose(found.values[name], value, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_gradient_that_is_one_number_for_all_elements_can_be_left_out() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.randn(2, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.shift.sum()
+
+    module, inputs = Shifted(), torch.randn(4, 1)
+    inputs[1] = math.nan
+    kept = torch.stack(
+        [clipped_gradients(module, "mse", (inputs[i : i + 1],) * 2, 1.0)["shift"] for i in (0, 2)]
+    )
+    found = clipped_gradients(module, "mse", (inputs[:3], inputs[:3]), 1.0, divisor=1.0)["shift"]
+    assert torch.allclose(found, kept.sum(0))
+
+
 def test_an_empty_batch_gives_zeros() -> None:
     found = clipped_gradients(nn.Linear(3, 2), "mse", (torch.zeros(0, 3), torch.zeros(0, 2)), 1.0)
     assert {name: value.shape for name, value in found.items()} == {"weight": (2, 3), "bias": (2,)}

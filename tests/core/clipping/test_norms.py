@@ -66,6 +66,14 @@ def test_a_clipped_norm_is_at_most_the_bound(
     assert exact_norm(list(together.values())) <= rows * bound * (1 + 2e-6)
 
 
+def test_a_callers_autocast_does_not_loosen_the_bound() -> None:
+    module, inputs = nn.Linear(400, 1), 100 * torch.randn(8, 400)
+    with torch.autocast("cpu", torch.bfloat16):
+        for row in inputs.split(1):
+            clipped = clipped_gradients(module, "mse", (row, torch.zeros(1)), 0.1)
+            assert exact_norm(list(clipped.values())) <= 0.1 * (1 + 1e-6)
+
+
 def exact_norm(tensors: list[Tensor]) -> float:
     return math.hypot(*(float(value) for tensor in tensors for value in tensor.flatten()))
 
