@@ -21,6 +21,8 @@ EXACT_NUMBERS = (
     "the choice of this job's settings, if they were chosen after looking at the rows or at exact numbers",
 )
 THREATS = (
+    "gradients are clipped (to max_norm, up to a factor 1 + 1e-6) and summed in floating point: its rounding "
+    "is not covered",
     "noise is drawn and added in floating point: its least significant bits (Mironov 2012) are not covered",
     "coins and noise come from PCG64DXSM with 128 bits of entropy of the operating system, not predictable",
     "the time that a job takes, and a failure for want of memory, are not covered",
@@ -60,7 +62,7 @@ def private_statement(
             "kind": "differential_privacy",
             "epsilon": epsilon,
             "delta": delta,
-            "summary": f"The trained weights are ({_up(epsilon)}, {delta:g})-differentially private for "
+            "summary": f"The trained weights are ({_up(epsilon)}, {delta!r})-differentially private for "
             "each row.",
         },
         "unit": {"kind": "row", "max_rows": 1},

@@ -26,7 +26,16 @@ def test_a_private_statement_has_everything_to_check_it_by() -> None:
     outside = " ".join(said["outside"])
     for word in ("evaluation", "training loss", "gradient norms", "clip fraction"):
         assert word in outside
-    assert any("floating point" in line for line in said["assumptions"])
+    assert any("noise" in line and "floating point" in line for line in said["assumptions"])
+    assert any("summed in floating point" in line for line in said["assumptions"])
+
+
+def test_delta_is_not_rounded_for_the_summary() -> None:
+    mechanism = PoissonGaussian(
+        sampling_rate=0.1, noise_multiplier=2.5, max_norm=0.5, expected_batch_size=12.0
+    )
+    said = private_statement(mechanism, steps=7, epsilon=0.75, delta=1.2345604e-6, accountant_version="0.6.0")
+    assert "1.2345604e-06" in said["guarantee"]["summary"]  # six digits would be a smaller delta
 
 
 def test_without_privacy_the_statement_says_so() -> None:
