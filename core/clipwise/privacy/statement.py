@@ -21,8 +21,7 @@ EXACT_NUMBERS = (
     "the choice of this job's settings, if they were chosen after looking at the rows or at exact numbers",
 )
 THREATS = (
-    "gradients are clipped (to max_norm, up to a factor 1 + 1e-6) and summed in floating point: its rounding "
-    "is not covered",
+    "gradients are clipped (to max_norm, within 1e-6 of it) and summed in floating point, as it rounds",
     "noise is drawn and added in floating point: its least significant bits (Mironov 2012) are not covered",
     "coins and noise come from PCG64DXSM with 128 bits of entropy of the operating system, not predictable",
     "the time that a job takes, and a failure for want of memory, are not covered",
