@@ -213,6 +213,12 @@ def _warnings(spec: JobSpec, schema: DatasetSchema, steps: int, training_size: i
     every = spec.evaluation.every_steps
     if every is not None and every > steps and spec.evaluation.fraction > 0:
         warnings.append(f"every_steps {every} is beyond the last step {steps}: evaluated at the end only")
+    column, most = schema.unit.column, schema.unit.max_rows
+    if column is not None and most > 1 and spec.privacy is not None:
+        warnings.append(
+            f"the size counts '{column}' and not rows: with up to {most} rows of each, a step draws up to "
+            f"{most} times batch_size rows on average; divide batch_size, or learning_rate, accordingly"
+        )
     if spec.privacy is None:
         return warnings
     if spec.privacy.delta > 1 / training_size:

@@ -132,7 +132,7 @@ def test_warnings_name_what_weakens_the_guarantee() -> None:
         {**DIGITS.as_json(), "classes_origin": "from_rows", "unit": {"column": "patient", "max_rows": 3}}
     )
     said = " ".join(outline({"privacy/delta": 0.01, "evaluation/every_steps": 301}, schema).warnings)
-    for words in ("delta 0.01", "'patient'", "classes", "every_steps 301"):
+    for words in ("delta 0.01", "'patient'", "classes", "every_steps 301", "up to 3 times batch_size"):
         assert words in said
     nameless = DatasetSchema.model_validate({**DIGITS.as_json(), "unit": {"column": None, "max_rows": 3}})
     assert "one person (up to 3)" in " ".join(outline({}, nameless).warnings)
