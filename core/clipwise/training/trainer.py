@@ -82,9 +82,12 @@ class Trainer:
         metrics, progress = Pace(METRICS_SECONDS), Pace(PROGRESS_SECONDS)
         begun, counted = time.monotonic(), 0
         stride = math.ceil(self.steps / MOST_FAST_POINTS)
-        yield self._progressed(0, 0.0)
+        told, speed = 0, 0.0
+        yield self._progressed(0, speed)
         for step in range(1, self.steps + 1):
             if self.stopping():
+                if told < step - 1:  # what was spent since then is spent, too
+                    yield self._progressed(step - 1, speed)
                 break
             self._step(step)
             now = time.monotonic()
@@ -97,6 +100,7 @@ class Trainer:
             if evaluated and (values := self.evaluation.measure(self.model, self.stopping)):
                 yield Measured(step=step, values=values, released=False)
             if progress.due(now) or step == self.steps or self.stopping():
+                told = step
                 yield self._progressed(step, speed)
 
     def _step(self, step: int) -> None:

@@ -1,6 +1,7 @@
 """The loop: what it computes, what it tells, and when it stops."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,37 @@ def test_a_stop_ends_it_between_two_steps() -> None:
         if isinstance(event, Measured) and event.step >= 4:
             said.append(True)
     assert 4 <= steps[-1] <= 6
+
+
+class Counted:
+    """A mechanism that counts its steps."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._of = shuffled()
+
+    def draw(self, rows: int) -> Any:
+        self.steps += 1
+        return self._of.draw(rows)
+
+    def average(self, sums: Any, realised: int) -> Any:
+        return self._of.average(sums, realised)
+
+
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_a_stop_at_any_moment_is_told_with_every_step_that_was_made(calls: int) -> None:
+    asked = 0
+
+    def stopping() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > calls
+
+    draws = Counted()
+    run = trainer(draws, steps=10_000, stopping=stopping)
+    steps = [event.step for event in run.run() if isinstance(event, Progressed)]
+    assert steps[-1] == draws.steps
+    assert steps == sorted(set(steps))
 
 
 def test_a_loss_that_is_not_finite_fails_without_privacy_only() -> None:
