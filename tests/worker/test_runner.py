@@ -75,6 +75,13 @@ def test_27_the_statement_names_people_who_own_several_rows_whatever_column_they
     assert any("several rows (up to 3)" in line for line in said["outside"])
 
 
+def test_a_private_training_that_diverged_succeeds_with_a_warning(tmp_path: Path) -> None:
+    wild = {"learning_rate": 1e6, "weight_decay": 1e6}
+    told = run(tmp_path, {**PRIVATE, "optimizer": wild})
+    assert told[-1]["type"] == "succeeded"
+    assert ["learning_rate" in m["message"] for m in told if m["type"] == "warning"] == [True]
+
+
 def test_33_the_model_holds_weights_only_and_can_be_loaded(
     private: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

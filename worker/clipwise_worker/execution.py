@@ -41,6 +41,10 @@ from clipwise_worker.threads import choose_threads
 STATEMENT_FILE = "privacy.json"
 LOSSES = {"classification": "cross_entropy", "regression": "mse"}
 EVALUATED_AT_ONCE = 1024
+NOT_FINITE = (
+    "the model's weights are not finite numbers, so it predicts nothing: the training diverged; "
+    "lower learning_rate or weight_decay"
+)
 
 
 @final
@@ -115,6 +119,10 @@ def execute(
         return Failed(code=ReasonCode.NON_FINITE_LOSS, message=error.detail)
     if step < task.plan.steps:
         return Stopped(step=step)
+    # The weights are released anyway, so that this tells nothing more; a failure would be no answer to
+    # a private job, which has spent its epsilon.
+    if not all(bool(value.isfinite().all()) for value in model.parameters.values()):
+        send(messages.Warned(message=NOT_FINITE))
     send(PhaseChanged(phase=Phase.EXPORTING))
     artifacts = _export(task, trainer, model, Path(assignment.output))
     return Succeeded(
