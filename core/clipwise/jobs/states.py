@@ -88,15 +88,3 @@ def require_verb(verb: str, job_id: str, status: JobStatus) -> None:
             f"cannot {verb} job '{job_id}': it is {status}; allowed now: {', '.join(allowed) or 'nothing'}",
             allowed,
         )
-
-
-def require_transition(job_id: str, current: JobStatus, target: JobStatus) -> None:
-    """Check that a job may move from `current` to `target`.
-
-    Raises:
-        IllegalTransition: if not; terminal is terminal.
-    """
-    if target not in TRANSITIONS[current]:
-        raise IllegalTransition(
-            f"job '{job_id}' cannot go from {current} to {target}", tuple(sorted(TRANSITIONS[current]))
-        )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from clipwise.store.tables import EventRow, JobRow, LogLineRow
@@ -52,9 +52,3 @@ def last_lines(session: Session, job_id: str, after: int, limit: int) -> Sequenc
     query = select(LogLineRow).where(LogLineRow.job_id == job_id, LogLineRow.id > after)
     rows = session.scalars(query.order_by(LogLineRow.id.desc()).limit(limit)).all()
     return list(reversed(rows))
-
-
-def last_line_id(session: Session, job_id: str) -> int:
-    """Return the id of the last line, 0 without any."""
-    query = select(func.coalesce(func.max(LogLineRow.id), 0)).where(LogLineRow.job_id == job_id)
-    return session.execute(query).scalar_one()
