@@ -29,6 +29,7 @@ TARGET_NAMES = ("target", "label", "labels", "class", "y", "outcome", "targets")
 _IDENTIFIER = re.compile(
     r"(.*[_\s.-])?(id|uuid|guid|index|key|rownames|ssn|mrn)|unnamed: \d+|.*[a-z]I[dD]", re.IGNORECASE
 )
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
 _MOST_CLASSES_OF_NUMBERS = 20
 _CHANNELS = (1, 3, 4)
 _DARK = 64
@@ -52,6 +53,11 @@ def propose_schema(reader: Reader, target: str | None = None) -> tuple[DatasetSc
     if len(columns) < 2:
         raise InvalidData("the file has a single column; give at least one feature and a target")
     notes = list(reader.notes)
+    if reader.format == "csv" and all(_NUMBER.fullmatch(column.name.strip()) for column in columns):
+        notes.append(
+            "Every column name is a number: the first line of the file was taken for the names. If it is a "
+            "row, put a line of names above it and upload the file again."
+        )
     chosen = _target(columns, target, notes)
     task, classes, bounds = _task(chosen, rows, notes)
     features: list[Feature] = []

@@ -54,6 +54,12 @@ def test_a_table_with_everything(tmp_path: Path) -> None:
         assert part in notes, part
 
 
+def test_a_file_without_names_is_noticed(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i * 0.37 % 5:.2f},{i % 7}.5,{i % 2}" for i in range(1, 60))
+    assert "taken for the names" in proposed(tmp_path, f"0.11,3.5,1\n{rows}\n")[1]
+    assert "taken for the names" not in proposed(tmp_path, f"0.11,height,1\n{rows}\n")[1]
+
+
 def test_target_by_name_by_place_and_by_request(tmp_path: Path) -> None:
     content = "Label,a,b\n" + "".join(f"{i % 2},{i / 7},{i * i / 3}\n" for i in range(100))
     schema, notes = proposed(tmp_path, content)
