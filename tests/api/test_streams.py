@@ -3,7 +3,6 @@ import json
 import os
 import queue
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -206,7 +205,7 @@ async def _open_streams(url: str, job_id: str, number: int) -> tuple[httpx.Async
     return client, opened
 
 
-def test_a_get_stays_fast_while_200_streams_are_open(api: Api, owner: httpx.Client) -> None:
+def test_200_streams_lose_nothing_and_hold_no_request_up(api: Api, owner: httpx.Client) -> None:
     job_id = owner.post("/v1/jobs", json=JOB).json()["id"]
     ready, stop = threading.Event(), threading.Event()
     received = [0] * 200
@@ -237,21 +236,16 @@ def test_a_get_stays_fast_while_200_streams_are_open(api: Api, owner: httpx.Clie
     try:
         assert ready.wait(30)
         assert len(api.services.streams) == 200
-        times = []
         for n in range(60):
             if n % 10 == 0:
                 add_events(api, job_id, 1)
-            begun = time.perf_counter()
             assert owner.get("/v1/queues").status_code == 200
-            times.append(time.perf_counter() - begun)
             time.sleep(0.02)
         time.sleep(0.6)
     finally:
         stop.set()
         holder.join(30)
     assert set(received) == {8}
-    # Streams, their readers and this test share one process here, so that the figure is an upper bound.
-    assert statistics.median(times) < 0.05, sorted(times)[-5:]
 
 
 def test_the_process_stops_within_five_seconds_with_50_streams_open(settings: Settings) -> None:

@@ -76,7 +76,7 @@ export function UploadPage() {
             label="Are these rows about people, or otherwise secret?"
             value={visibility}
             options={[
-              { value: "private", label: "Private", note: "Jobs need a privacy guarantee; exact numbers are for owners" },
+              { value: "private", label: "Private", note: "Exact numbers, and jobs without a guarantee, are for owners only" },
               { value: "public", label: "Public", note: "Anyone may know these rows" },
             ]}
             onValue={(next) => setVisibility(next as Visibility)}

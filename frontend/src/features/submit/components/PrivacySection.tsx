@@ -68,7 +68,7 @@ export function PrivacySection({ form, dataset }: { form: Form; dataset: Dataset
           <strong>This job gives no privacy guarantee.</strong>
           <span>
             {isPrivate
-              ? "The rows of this data set are private: the model may reveal single ones, and the service may refuse the job."
+              ? "The rows of this data set are private: the model may reveal single ones, so its results are for owners only."
               : "The model may reveal single rows. That is fine for public data, and for nothing else."}
           </span>
         </Note>
