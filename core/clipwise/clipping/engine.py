@@ -7,15 +7,18 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from clipwise.clipping.attribution import shares
 from clipwise.clipping.batch import Batch, Rows, as_rows
+from clipwise.clipping.capture import Captured, capture
+from clipwise.clipping.contributions import Contribution, Norms
 from clipwise.clipping.dropout import row_keys
-from clipwise.clipping.functional import unit_gradients
 from clipwise.clipping.losses import Loss, as_loss
 from clipwise.clipping.memory import DEFAULT_CHUNK_BYTES, bytes_per_row, units_per_chunk
 from clipwise.clipping.norms import joint_norms, round_down
-from clipwise.clipping.parameters import Parameters, parameters_of
+from clipwise.clipping.parameters import Leaves, Parameters, parameters_of
 from clipwise.clipping.refusals import require_supported
-from clipwise.errors import InvalidInput
+from clipwise.clipping.whole_model import unit_gradients
+from clipwise.errors import ClipwiseError, InvalidInput
 from clipwise.schedules import ClipRule, as_clip_rule
 
 
@@ -68,6 +71,7 @@ class ClippingEngine:
         self._microbatch_size = microbatch_size
         self._chunk_bytes = chunk_bytes
         self._row_bytes: dict[Any, int] = {}
+        self.whole_model: dict[Any, str] = {}
 
     def clipped_sum(
         self, rows: Rows, rule: ClipRule | None, *, group: int = 1, key: int | None = None
@@ -115,6 +119,67 @@ class ClippingEngine:
         group: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Add the scaled gradients of one chunk to `total`; return its losses, norms, factors, faults."""
+        signature = self._signature(rows, parameters)
+        if signature not in self.whole_model:
+            try:
+                found = self._captured_chunk(total, rows, keys, parameters, rule, group)
+                if found is not None:
+                    return found
+            except (torch.OutOfMemoryError, ClipwiseError):
+                raise
+            except RuntimeError as error:
+                if "can't allocate memory" in str(error):
+                    raise
+                self.whole_model[signature] = str(error)
+        return self._whole_model_chunk(total, rows, keys, parameters, rule, group)
+
+    def _captured_chunk(
+        self,
+        total: dict[str, Tensor],
+        rows: Rows,
+        keys: Tensor,
+        parameters: Parameters,
+        rule: ClipRule | None,
+        group: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Do `_add_chunk` by capture and rules; None, with nothing done, if that cannot take the rows."""
+        units = rows.size // group
+        leaves = Leaves(self.module, parameters.aliases)
+        captured = capture(self.module, self.loss, rows, keys)
+        padding = rows.weights == 0
+        with torch.autocast(rows.weights.device.type, enabled=False):
+            met = backward(captured, rows.weights, leaves, units)
+            losses = captured.losses.detach()
+            del captured
+            found = shares(met, leaves, total)
+            del met
+            parts = [share.norms() for share in found.values()]
+            squared, upper = joint_of(parts, units, rows.weights.device)
+            norms = squared.sqrt()
+            empty = padding.reshape(-1, group).all(1)
+            if not bool((upper <= self._largest(total)).all()):
+                return None
+            norms = torch.where(empty, 0.0, norms)
+            factors = torch.where(empty, 0.0, scale_factors(rule, norms, upper))
+            for name, share in found.items():
+                share.add_to(total[name], round_down(factors, total[name].dtype))
+        losses = torch.where(padding, torch.zeros_like(losses), losses)
+        return losses, norms, factors, torch.zeros_like(empty)
+
+    @staticmethod
+    def _largest(total: dict[str, Tensor]) -> float:
+        return min(torch.finfo(tensor.dtype).max for tensor in total.values())
+
+    def _whole_model_chunk(
+        self,
+        total: dict[str, Tensor],
+        rows: Rows,
+        keys: Tensor,
+        parameters: Parameters,
+        rule: ClipRule | None,
+        group: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Do `_add_chunk` by `vmap(grad)` over the whole model."""
         units = unit_gradients(self.module, self.loss, parameters, rows, keys, group=group)
         padding = rows.weights == 0
         empty = padding.reshape(-1, group).all(1)
@@ -123,15 +188,18 @@ class ClippingEngine:
             norms = joint_norms(units.grads.values(), rows.size // group)
             finite = norms.isfinite()
             norms = torch.where(finite & ~empty, norms, 0.0)
-            factors = torch.where(finite & ~empty, scale_factors(rule, norms), 0.0)
+            factors = torch.where(finite & ~empty, scale_factors(rule, norms, norms), 0.0)
             for name, gradient in units.grads.items():
                 add_scaled(total[name], gradient, factors)
         losses = torch.where(padding, torch.zeros_like(units.losses), units.losses)
         return losses, norms, factors, ~finite & ~empty
 
-    def _units(self, rows: Rows, parameters: Parameters, group: int) -> int:
+    def _signature(self, rows: Rows, parameters: Parameters) -> Any:
         shapes = tuple((tensor.shape[1:], tensor.dtype) for tensor in rows.tensors())
-        signature = (shapes, self.module.training, len(parameters.trained))
+        return shapes, self.module.training, len(parameters.trained)
+
+    def _units(self, rows: Rows, parameters: Parameters, group: int) -> int:
+        signature = self._signature(rows, parameters)
         if signature not in self._row_bytes:
             self._row_bytes[signature] = bytes_per_row(self.module, self.loss, parameters, rows)
         return units_per_chunk(
@@ -143,8 +211,64 @@ class ClippingEngine:
         )
 
 
-def scale_factors(rule: ClipRule | None, norms: Tensor) -> Tensor:
+def backward(
+    captured: Captured, weights: Tensor, leaves: Leaves, units: int
+) -> list[tuple[Tensor, Contribution]]:
+    """Run one backward pass; return the weights that met the rows, with their contributions.
+
+    Args:
+        captured: what a forward pass left.
+        weights: of the rows, (B,).
+        leaves: the module's trainable parameters.
+        units: number of units G, of consecutive rows.
+
+    Raises:
+        RuntimeError: if a parameter met the rows where capture does not see it.
+    """
+    losses = captured.losses
+    if not losses.requires_grad:
+        return []
+    # A padding row's loss may be anything: 0 * inf is NaN, so it is replaced and not scaled.
+    total = (torch.where(weights == 0, torch.zeros_like(losses), losses) * weights).sum()
+    edges = [edge for record in captured.records for edge in record.edges]
+    inputs = (*edges, *leaves.tensors)
+    gradients = torch.autograd.grad(total, inputs, allow_unused=True)
+    for name, gradient in zip(leaves.names, gradients[len(edges) :], strict=True):
+        if gradient is not None:
+            raise RuntimeError(f"parameter '{name}' met the rows in an operation that capture does not see")
+    remaining = iter(gradients)
+    met: list[tuple[Tensor, Contribution]] = []
+    for record in captured.records:
+        record.require_unchanged()
+        found = record.rule.contributions(
+            record.weights, record.saved, [next(remaining) for _ in record.edges], units
+        )
+        met += [
+            (weight, one)
+            for weight, one in zip(record.weights, found, strict=True)
+            if one is not None and weight.requires_grad
+        ]
+    return met
+
+
+def joint_of(parts: list[Norms], units: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the squared joint norms (G,), and upper bounds of the norms of what will be added, (G,)."""
+    squared = torch.zeros(units, dtype=torch.float64, device=device)
+    spread, error = torch.zeros_like(squared), torch.zeros_like(squared)
+    for part in parts:
+        squared += part.squared
+        spread += 0.0 if part.spread is None else part.spread
+        error += 0.0 if part.error is None else part.error.square()
+    return squared, (squared + spread).sqrt() + error.sqrt()
+
+
+def scale_factors(rule: ClipRule | None, norms: Tensor, upper: Tensor) -> Tensor:
     """Return the factors (G,) of `rule` for finite norms (G,), held to the sensitivity that it states.
+
+    Args:
+        rule: None scales nothing.
+        norms: what the rule sees.
+        upper: bounds of the norms of what will be added.
 
     Raises:
         InvalidInput: if the rule gives something else than one factor per unit.
@@ -157,7 +281,7 @@ def scale_factors(rule: ClipRule | None, norms: Tensor) -> Tensor:
             f"{type(rule).__name__}.factors must return one factor per norm, {tuple(norms.shape)}"
         )
     # Division by zero gives inf, which bounds nothing, and a norm of zero needs no bound.
-    return factors.to(norms.dtype).clamp(min=0.0).minimum(rule.sensitivity / norms).nan_to_num(nan=0.0)
+    return factors.to(norms.dtype).clamp(min=0.0).minimum(rule.sensitivity / upper).nan_to_num(nan=0.0)
 
 
 def add_scaled(total: Tensor, gradient: Tensor, factors: Tensor) -> None:

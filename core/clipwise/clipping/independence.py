@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clipwise.clipping.batch import Rows
-from clipwise.clipping.functional import require_row_losses
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.parameters import parameters_of
+from clipwise.clipping.whole_model import require_row_losses
 from clipwise.errors import ClipwiseError, UnsupportedModule
 
 TOLERANCE = 1e-4

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import final
 
 from torch import Tensor, nn
 
@@ -96,3 +97,27 @@ def _require_disjoint(trained: dict[str, Tensor]) -> None:
 def _extent(tensor: Tensor) -> int:
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return (last + 1) * tensor.element_size()
+
+
+@final
+class Leaves:
+    """The trainable parameters of a module themselves, where autograd's graphs end.
+
+    Attributes:
+        names: canonical name of each.
+        tensors: the parameters; several of one name if they share a storage.
+    """
+
+    def __init__(self, module: nn.Module, aliases: dict[str, str]) -> None:
+        self._names = {
+            id(parameter): aliases[name]
+            for name, parameter in module.named_parameters(remove_duplicate=False)
+            if name in aliases
+        }
+        held = {id(parameter): parameter for parameter in module.parameters() if id(parameter) in self._names}
+        self.names = tuple(self._names[key] for key in held)
+        self.tensors = tuple(held.values())
+
+    def name(self, tensor: Tensor) -> str | None:
+        """Return the canonical name of `tensor` if it is one of the parameters."""
+        return self._names.get(id(tensor))

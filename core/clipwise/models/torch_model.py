@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from clipwise.clipping.batch import Batch, Inputs, Rows, as_rows
 from clipwise.clipping.engine import ClippedSum, ClippingEngine, require_divisor
-from clipwise.clipping.functional import require_row_losses
+from clipwise.clipping.whole_model import require_row_losses
 from clipwise.clipping.independence import require_independent
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.memory import DEFAULT_CHUNK_BYTES

@@ -92,7 +92,7 @@ def test_norms_of_long_gradients_are_not_too_small() -> None:
     torch.manual_seed(0)
     gradient = torch.randn(2, 2_400_000)
     exact = gradient.double().square().sum(1).sqrt()
-    assert float(((joint_norms([gradient], 2) - exact) / exact).abs().max()) < 1e-12
+    assert float(((joint_norms([gradient], 2) - exact) / exact).abs().max()) < 1e-8
 
 
 def test_the_norm_is_joint_over_tensors_of_different_precision() -> None:

@@ -1,0 +1,267 @@
+"""Capture: one forward pass of a batch in which every meeting of a weight with rows is recorded.
+
+The pass runs under one level of `torch.func`'s batching, so that each row reaches the module as a batch of
+one, and torch itself knows at every moment which axis of which tensor belongs to the rows. A tensor at this
+level is *data*. Any other tensor that asks for a gradient is a *weight*: a parameter, or one derived from
+parameters alone. Where the two meet, the operation runs with the weight detached, on the whole batch at
+once where a rule knows how, and the place where its output enters autograd's graph is kept.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch._C import _functorch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch._functorch.vmap import vmap_increment_nesting
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.func import functional_call
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+from clipwise.clipping.batch import Rows
+from clipwise.clipping.composites import unguarded
+from clipwise.clipping.dropout import call_key
+from clipwise.clipping.losses import Loss
+from clipwise.clipping.rules import RULES, WHOLE_BATCH
+from clipwise.clipping.rules.any_operation import any_operation
+from clipwise.clipping.rules.rule import Meeting, Rule, as_place
+from clipwise.clipping.whole_model import require_row_losses
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Record:
+    """One meeting of weights with rows.
+
+    Attributes:
+        rule: what knows the per-unit gradients of this operation.
+        operation: its name.
+        why: why this rule.
+        weights: what met the data: parameters, or tensors derived from them.
+        saved: what the rule asked to keep, rows first.
+        versions: of the saved tensors, to notice if they are changed in place afterwards.
+        edges: where the outputs enter autograd's graph.
+    """
+
+    rule: Rule
+    operation: str
+    why: str
+    weights: tuple[Tensor, ...]
+    saved: Any
+    versions: tuple[int, ...]
+    edges: tuple[GradientEdge, ...]
+
+    def require_unchanged(self) -> None:
+        """Check that nothing that was kept has been written to since.
+
+        Raises:
+            RuntimeError: as autograd itself would for a tensor that it kept.
+        """
+        if self.versions != tuple(tensor._version for tensor in _tensors(self.saved)):  # noqa: SLF001
+            raise RuntimeError(
+                f"a tensor needed for the gradient of '{self.operation}' has been modified by an inplace "
+                "operation after it was used; use the out-of-place form"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Captured:
+    """What a forward pass left.
+
+    Attributes:
+        losses: of the rows, (B,), unweighted, with their graph.
+        records: in the order of the forward pass.
+    """
+
+    losses: Tensor
+    records: tuple[Record, ...]
+
+
+def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor) -> Captured:
+    """Run `module` and `loss` on `rows`, and record where weights meet them.
+
+    Args:
+        module: called with its own parameters and with copies of its buffers.
+        loss: `(outputs, targets) -> (B,)`; it sees one row at a time.
+        rows: at least one.
+        keys: dropout keys, (B,).
+
+    Raises:
+        RuntimeError: if `torch.func` cannot take an operation of the module.
+    """
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
+    with _batched(rows.size) as level, torch.enable_grad():
+
+        def row(tensor: Tensor) -> Tensor:
+            return _functorch._add_batch_dim(tensor.unsqueeze(1), 0, level)  # noqa: SLF001
+
+        args = tuple(map(row, rows.args))
+        kwargs = {name: row(tensor) for name, tensor in rows.kwargs.items()}
+        targets = tuple(map(row, rows.targets))
+        mode = CaptureMode(level, rows.size, keys)
+        with mode:
+            if buffers:
+                outputs = functional_call(module, buffers, args, kwargs, tie_weights=False)
+            else:
+                outputs = module(*args, **kwargs)
+            value = require_row_losses(loss(outputs, *targets), 1)
+        losses = mode.physical(value).reshape(rows.size)
+    return Captured(losses=losses, records=tuple(mode.records))
+
+
+@contextmanager
+def _batched(rows: int) -> Iterator[int]:
+    """Enter a level of batching; leave attention's inference kernels aside, which hide their weights."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with vmap_increment_nesting(rows, "different") as level:
+            yield level
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@final
+class CaptureMode(TorchFunctionMode):
+    """Sees every operation of a forward pass; see `capture`.
+
+    Args:
+        level: of the batching that the pass runs under.
+        rows: number of rows B.
+        keys: dropout keys, (B,).
+    """
+
+    def __init__(self, level: int, rows: int, keys: Tensor) -> None:
+        super().__init__()
+        self.records: list[Record] = []
+        self.rows = rows
+        self._level = level
+        self._keys = keys
+        self._drops = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        whole = WHOLE_BATCH.get(func)
+        if whole is not None:
+            found = whole(self, *args, **kwargs)
+            if found is not NotImplemented:
+                return found
+        if not self._meets(args, kwargs):
+            if func is not functional.multi_head_attention_forward:  # which has dropout inside
+                return func(*args, **kwargs)
+        rule = RULES.get(func)
+        why = "no rule for this operation"
+        if rule is not None:
+            meeting = rule.forward(self, *args, **kwargs)
+            if not isinstance(meeting, str):
+                return self._record(rule, func, meeting, "closed form")
+            why = meeting
+        plain = unguarded(func)
+        if plain is not None:
+            with self:
+                return plain(*args, **kwargs)
+        return self._record(any_operation, func, any_operation.forward(self, func, args, kwargs), why)
+
+    def is_data(self, value: Any) -> bool:
+        """Tell whether `value` is a tensor that differs between rows."""
+        return isinstance(value, Tensor) and _functorch.is_batchedtensor(value)
+
+    def is_weight(self, value: Any) -> bool:
+        """Tell whether `value` is made of parameters alone and is to be trained."""
+        return isinstance(value, Tensor) and value.requires_grad and not _functorch.is_batchedtensor(value)
+
+    def physical(self, tensor: Tensor) -> Tensor:
+        """Return the tensor (B, *row) of all rows behind `tensor`; one that is no data is repeated."""
+        if not _functorch.is_batchedtensor(tensor):
+            return tensor.expand(self.rows, *tensor.shape)
+        if _functorch.maybe_get_level(tensor) != self._level:
+            raise RuntimeError("a nested vmap meets a trainable parameter")
+        axis = _functorch.maybe_get_bdim(tensor)
+        whole = _functorch.get_unwrapped(tensor)
+        return whole if axis == 0 else whole.movedim(axis, 0)
+
+    def data(self, physical: Tensor) -> Tensor:
+        """Return the data behind which `physical` (B, *row) is."""
+        return _functorch._add_batch_dim(physical, 0, self._level)  # noqa: SLF001
+
+    def unwrapped(self, tensor: Tensor) -> Tensor:
+        """Return what is behind data, its rows on whichever axis they are."""
+        return _functorch.get_unwrapped(tensor)
+
+    def axis(self, tensor: Tensor) -> int:
+        """Return the axis of the rows in what is behind data."""
+        return _functorch.maybe_get_bdim(tensor)
+
+    def placed(self, tensor: Tensor) -> Tensor:
+        """Return data as something that is no view for autograd; see `as_place`."""
+        whole = _functorch.get_unwrapped(tensor)
+        with self.whole_batch():
+            place = as_place(whole)
+        return _functorch._add_batch_dim(place, self.axis(tensor), self._level)  # noqa: SLF001
+
+    def detached(self, weight: Tensor, beside: Tensor | None) -> Tensor:
+        """Return `weight` cut from its parameters, for an operation with the physical data `beside`.
+
+        It asks for a gradient if the data does not, so that the output has a place in autograd's graph
+        and, not being a leaf, may be written to. That gradient is never computed.
+        """
+        return weight.detach().requires_grad_(beside is None or not beside.requires_grad)
+
+    def key(self) -> Tensor:
+        """Return the keys (B,) of the next dropout."""
+        self._drops += 1
+        return call_key(self._keys, self._drops)
+
+    @contextmanager
+    def whole_batch(self) -> Iterator[None]:
+        """Within it operations see the whole batch: batching is off."""
+        with temporarily_clear_interpreter_stack():
+            yield
+
+    def _meets(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        data = weight = False
+        for value in _tensors((args, kwargs) if kwargs else args):
+            if _functorch.is_batchedtensor(value):
+                data = True
+            elif value.requires_grad:
+                weight = True
+            if data and weight:
+                return torch.is_grad_enabled()
+        return False
+
+    def _record(self, rule: Rule, func: Callable[..., Any], meeting: Meeting, why: str) -> Any:
+        places = meeting.places
+        self.records.append(
+            Record(
+                rule=rule,
+                operation=getattr(func, "__name__", str(func)),
+                why=why,
+                weights=meeting.weights,
+                saved=meeting.saved,
+                versions=tuple(tensor._version for tensor in _tensors(meeting.saved)),  # noqa: SLF001
+                edges=tuple(map(get_gradient_edge, places)),
+            )
+        )
+        if meeting.finish is not None:
+            return meeting.finish()
+        return tree_map_only(Tensor, self.data, meeting.outputs)
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dictionaries."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            if isinstance(value, Tensor):
+                yield value
+            elif isinstance(value, tuple | list | dict):
+                yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(tuple(values.values()))

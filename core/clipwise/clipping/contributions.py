@@ -1,0 +1,304 @@
+"""Per-unit gradients of one weight, in the form in which they are cheapest to keep.
+
+Each form gives the same three things: squared norms, the sum weighted by factors, and the gradients
+themselves. Letters: G units, P positions of a unit, R and C the rows and columns of a weight.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from clipwise.clipping.norms import row_norms
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Norms:
+    """Squared norms of per-unit gradients, and how far they and the sums can be off.
+
+    Attributes:
+        squared: (G,), float64.
+        spread: most by which the squared norms can be too small, (G,), float64; None for nothing.
+        error: norm of the rounding errors in what will be added, before factors, (G,), float64; None for
+            nothing beyond a few units in the last place.
+    """
+
+    squared: Tensor
+    spread: Tensor | None = None
+    error: Tensor | None = None
+
+
+class Contribution(ABC):
+    """Gradients (G, *shape) of one weight."""
+
+    shape: torch.Size
+    units: int
+
+    @abstractmethod
+    def norms(self) -> Norms:
+        """Return the squared norms of the gradients."""
+
+    @abstractmethod
+    def instantiated(self) -> Tensor:
+        """Return the gradients themselves, (G, *shape)."""
+
+    @abstractmethod
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Add `sum_g factors[g] * gradient[g]` to `total`, in place; factors are of its type."""
+
+    @abstractmethod
+    def path(self) -> str:
+        """Return how the norms are found, for `explain`."""
+
+
+@final
+class Dense(Contribution):
+    """Gradients that exist as a tensor.
+
+    Args:
+        gradients: (G, *shape), not of low precision.
+    """
+
+    def __init__(self, gradients: Tensor) -> None:
+        self._gradients = widened(gradients)
+        self.units, self.shape = gradients.shape[0], gradients.shape[1:]
+
+    def norms(self) -> Norms:
+        return Norms(squared=row_norms(self._gradients.reshape(self.units, -1)).square())
+
+    def instantiated(self) -> Tensor:
+        return self._gradients
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        add_weighted(total, self._gradients, factors)
+
+    def path(self) -> str:
+        return "instantiated"
+
+
+def add_weighted(total: Tensor, gradients: Tensor, factors: Tensor) -> None:
+    """Add `sum_g factors[g] * gradients[g]` to `total`, of any layout."""
+    if not total.numel():
+        return
+    flat = gradients.reshape(gradients.shape[0], -1).to(total.dtype)
+    if total.is_contiguous():
+        total.view(1, -1).addmm_(factors[None], flat)
+    else:
+        total.add_((factors @ flat).view(total.shape))
+
+
+@final
+class Outer(Contribution):
+    """Sums over positions of outer products: `gradient[g] = sum_p left[g, p] right[g, p]^T`.
+
+    One position: the norm is a product of two norms. Several: either the gradients are instantiated, or
+    their norms come from Gram matrices over positions (Goodfellow 2015; Li et al. 2022), whichever costs
+    less and is precise enough.
+
+    Args:
+        left: (G, P, R).
+        right: (G, P, C).
+    """
+
+    def __init__(self, left: Tensor, right: Tensor) -> None:
+        self.left, self.right = widened(left), widened(right)
+        self.units, self.positions, rows = left.shape
+        self.shape = torch.Size((rows, right.shape[2]))
+        self._gram = self.positions > 1 and prefers_gram(self.positions, rows, right.shape[2], left.dtype)
+        self._dense: Tensor | None = None
+
+    def norms(self) -> Norms:
+        if self.positions == 1:
+            left, right = row_norms(self.left[:, 0]), row_norms(self.right[:, 0])
+            return Norms(squared=(left * right).square())
+        if self._gram:
+            return gram_norms(self.left, self.right)
+        return Dense(self.instantiated()).norms()
+
+    def instantiated(self) -> Tensor:
+        if self._dense is None:
+            self._dense = torch.bmm(self.left.transpose(1, 2), self.right)
+        return self._dense
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        if self._dense is not None:
+            add_weighted(total, self._dense, factors)
+            return
+        left, right = self.left, self.right
+        if left.shape[2] <= right.shape[2]:
+            left = left * factors[:, None, None]
+        else:
+            right = right * factors[:, None, None]
+        total.addmm_(left.reshape(-1, left.shape[2]).t(), right.reshape(-1, right.shape[2]))
+
+    def path(self) -> str:
+        if self.positions == 1:
+            return "product of norms"
+        return "gram" if self._gram else "instantiated"
+
+
+ROUNDING = 4.0
+"""Rounding errors of a sum of products, in units in the last place of the sum of their sizes; measured on
+adversarial inputs for up to `MOST_GRAM_POSITIONS` terms."""
+MOST_GRAM_POSITIONS = 256
+"""Beyond it the bound on rounding errors would move factors by more than the tolerance of float32."""
+
+
+def prefers_gram(positions: int, rows: int, columns: int, dtype: torch.dtype) -> bool:
+    """Tell whether norms by Gram matrices cost less than instantiated gradients.
+
+    Counted in multiplications: Gram matrices `P^2 (R + C)`; instantiated gradients save the product of
+    the weighted sum, but are written once and read twice, each element at the price of `MEMORY` products.
+    """
+    if dtype != torch.float64 and positions > MOST_GRAM_POSITIONS:
+        return False
+    return GRAM * positions**2 * (rows + columns) < MEMORY * rows * columns
+
+
+GRAM = 1.5
+MEMORY = 60.0
+
+
+def gram_norms(left: Tensor, right: Tensor) -> Norms:
+    """Return the norms of `sum_p left[g, p] right[g, p]^T` by Gram matrices, with their error bound."""
+    left_norms = row_norms(left.reshape(-1, left.shape[2])).view(left.shape[:2])
+    right_norms = row_norms(right.reshape(-1, right.shape[2])).view(right.shape[:2])
+    left_gram = torch.bmm(left, left.transpose(1, 2))
+    right_gram = torch.bmm(right, right.transpose(1, 2))
+    unit = ROUNDING * torch.finfo(left.dtype).eps / 2
+    narrow_left, narrow_right = left_norms.to(left.dtype), right_norms.to(left.dtype)
+    spread = weighted_size(right_gram, narrow_left) + weighted_size(left_gram, narrow_right)
+    squared = left_gram.mul_(right_gram).sum((1, 2), dtype=torch.float64)
+    error = unit * (left_norms * right_norms).sum(1)
+    return Norms(squared=squared.clamp(min=0.0), spread=unit * spread, error=error)
+
+
+def weighted_size(gram: Tensor, norms: Tensor) -> Tensor:
+    """Return `sum_pq norms[p] |gram[p, q]| norms[q]`, (G,), in float64."""
+    return (torch.bmm(gram.abs(), norms[:, :, None])[:, :, 0] * norms).sum(1, dtype=torch.float64)
+
+
+@final
+class Sparse(Contribution):
+    """Rows of a table: `gradient[g][indices[g, p]] += values[g, p]`.
+
+    Args:
+        indices: (G, P), of rows of the table.
+        values: (G, P, C).
+        rows: of the table, R.
+    """
+
+    def __init__(self, indices: Tensor, values: Tensor, rows: int) -> None:
+        self.indices, self.values = indices, widened(values)
+        self.units, self.positions = indices.shape
+        self.shape = torch.Size((rows, values.shape[2]))
+
+    def norms(self) -> Norms:
+        if self.positions == 1:
+            return Norms(squared=row_norms(self.values[:, 0]).square())
+        # Values of equal indices are summed first, so that nothing is lost when they cancel.
+        units = torch.arange(self.units, device=self.indices.device)[:, None]
+        keys, order = (units * self.shape[0] + self.indices).reshape(-1).sort()
+        first = torch.ones_like(keys, dtype=torch.bool)
+        first[1:] = keys[1:] != keys[:-1]
+        place = first.cumsum(0) - 1
+        width = self.shape[1]
+        summed = self.values.new_zeros(keys.shape[0], width)
+        summed.index_add_(0, place, self.values.reshape(-1, width)[order])
+        squares = row_norms(summed).square()
+        # Every row of `summed` belongs to the unit of the first key that led to it.
+        found = squares[place] * first
+        total = torch.zeros(self.units, dtype=torch.float64, device=keys.device)
+        return Norms(squared=total.index_add_(0, keys // self.shape[0], found))
+
+    def instantiated(self) -> Tensor:
+        full = self.values.new_zeros(self.units, *self.shape)
+        index = self.indices[:, :, None].expand_as(self.values)
+        return full.scatter_add_(1, index, self.values)
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        scaled = self.values * factors[:, None, None]
+        total.index_add_(0, self.indices.reshape(-1), scaled.reshape(-1, self.shape[1]).to(total.dtype))
+
+    def path(self) -> str:
+        return "rows of the table"
+
+
+@final
+class Mixed(Contribution):
+    """A table that is both looked up and multiplied with, such as a tied output layer.
+
+    Its cross term: `sum_ts left[t, i_s] <right[t], value[s]>`.
+    """
+
+    def __init__(self, outer: Outer, sparse: Sparse) -> None:
+        self.outer, self.sparse = outer, sparse
+        self.units, self.shape = outer.units, outer.shape
+
+    def norms(self) -> Norms:
+        left, right, values = self.outer.left, self.outer.right, self.sparse.values
+        one = gram_norms(left, right)
+        other = self.sparse.norms()
+        index = self.sparse.indices[:, None, :].expand(-1, left.shape[1], -1)
+        met = left.gather(2, index)
+        products = torch.bmm(right, values.transpose(1, 2))
+        cross = (met * products).sum((1, 2), dtype=torch.float64)
+        right_norms = row_norms(right.reshape(-1, right.shape[2])).view(right.shape[:2])
+        value_norms = row_norms(values.reshape(-1, values.shape[2])).view(values.shape[:2])
+        sizes = torch.einsum("gts,gt,gs->g", met.abs().double(), right_norms, value_norms)
+        unit = ROUNDING * torch.finfo(left.dtype).eps / 2
+        spread = 2 * unit * sizes + (0.0 if one.spread is None else one.spread)
+        return Norms(
+            squared=(one.squared + other.squared + 2 * cross).clamp(min=0.0), spread=spread, error=one.error
+        )
+
+    def instantiated(self) -> Tensor:
+        return self.outer.instantiated() + self.sparse.instantiated()
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        self.outer.add_to(total, factors)
+        self.sparse.add_to(total, factors)
+
+    def path(self) -> str:
+        return "gram with cross terms"
+
+
+def combined(contributions: Sequence[Contribution]) -> Contribution:
+    """Return the contribution of several uses of one weight: the sum of their gradients."""
+    if len(contributions) == 1:
+        return contributions[0]
+    outer = [one for one in contributions if isinstance(one, Outer)]
+    sparse = [one for one in contributions if isinstance(one, Sparse)]
+    if len(outer) + len(sparse) == len(contributions):
+        joined = _joined(outer) if outer else None
+        looked_up = (
+            Sparse(
+                torch.cat([one.indices for one in sparse], 1),
+                torch.cat([one.values for one in sparse], 1),
+                sparse[0].shape[0],
+            )
+            if sparse
+            else None
+        )
+        if joined is None or looked_up is None:
+            return joined or looked_up or contributions[0]
+        if prefers_gram(joined.positions + looked_up.positions, *joined.shape, joined.left.dtype):
+            return Mixed(joined, looked_up)
+    total = contributions[0].instantiated()
+    for one in contributions[1:]:
+        total = total + one.instantiated()
+    return Dense(total)
+
+
+def _joined(outer: Sequence[Outer]) -> Outer:
+    if len(outer) == 1:
+        return outer[0]
+    return Outer(torch.cat([one.left for one in outer], 1), torch.cat([one.right for one in outer], 1))
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return `tensor` in float32 if it is of lower precision."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
