@@ -16,7 +16,7 @@ from clipwise.errors import InvalidSpec, Problem
 from clipwise.jobs.spec import JobSpec
 from clipwise.privacy.accountant import MIN_DELTA
 from clipwise.privacy.calibration import Calibration, NoiseRequest, settle
-from clipwise.schedules.clip_rule import SMALLEST_NORM
+from clipwise.schedules.bounds import SMALLEST_NORM
 from clipwise.wire.jobs import EpsilonCurve, Plan
 
 MAX_STEPS = 10_000_000

@@ -1,23 +1,32 @@
-"""Clip rules: from the norms of units to the factors that their gradients are scaled with."""
+"""Clip rules: from the norms of units to the factors that their gradients are scaled with.
+
+A rule comes in one of two forms, and the engine takes both:
+
+- A `ClipRule` sees one norm per unit and gives one factor per unit. On its own it clips by the joint norm
+  over all trained parameters.
+- A `PartedClipRule` first divides the parameters into parts, and gives each part a `ClipRule` of its own.
+
+What one unit can then contribute at most is `joint_sensitivity` of the parts: noise is calibrated to it.
+"""
 
 import math
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
-from annotated_types import Ge, Le
-
-from clipwise.configuration import configuration
 from clipwise.errors import InvalidInput
-
-SMALLEST_NORM = 1e-30
-"""Below it, float32 gradients would be rounded by more than the bound's slack of 1e-6."""
-LARGEST_NORM = 1e12
+from clipwise.schedules.bounds import LARGEST_NORM, SMALLEST_NORM
+from clipwise.schedules.flat_clip import FlatClip
 
 
 @runtime_checkable
 class ClipRule(Protocol):
     """Maps norms (G,) to factors (G,) and states what one unit can then contribute at most.
 
-    The engine holds a rule to its word: a factor that would let a unit exceed `sensitivity` is lowered.
+    A factor may depend on the norm at its own place alone: one that looks at other units would let them
+    change what a unit contributes, which no sensitivity bounds. The engine holds a rule to its word: a
+    factor that would let a unit exceed `sensitivity` is lowered.
     """
 
     @property
@@ -30,45 +39,93 @@ class ClipRule(Protocol):
         ...
 
 
-@configuration
-class FlatClip:
-    """Scale a gradient of norm `n` by `min(1, max_norm / n)`.
+@final
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Parameters whose joint norm one rule sees.
 
-    Source: Abadi et al., Deep learning with differential privacy (2016).
-
-    Example:
-        >>> import numpy as np
-        >>> FlatClip(max_norm=1.0).factors(np.array([0.0, 0.5, 4.0])).tolist()
-        [1.0, 1.0, 0.25]
+    Attributes:
+        label: what the part is called.
+        names: canonical names of its parameters; a tied parameter is one, under its first name.
+        rule: maps the norms of units over these parameters to factors, and states their sensitivity.
     """
 
-    kind: Literal["flat"] = "flat"
-    max_norm: Annotated[float, Ge(SMALLEST_NORM), Le(LARGEST_NORM)]
-
-    @property
-    def sensitivity(self) -> float:
-        """Largest L2 norm of a scaled gradient: the bound itself."""
-        return self.max_norm
-
-    def factors(self, norms: Any) -> Any:
-        """Return `min(1, max_norm / norms)`; 1 where the norm is zero."""
-        # In this form exactly 1 below the bound, in every framework.
-        return 1.0 / (norms.clip(min=self.max_norm) / self.max_norm)
+    label: str
+    names: tuple[str, ...]
+    rule: ClipRule
 
 
-def as_clip_rule(max_norm: Any) -> ClipRule:
+@runtime_checkable
+class PartedClipRule(Protocol):
+    """Divides the trained parameters into parts, each with a rule of its own."""
+
+    def parts(self, names: Sequence[str]) -> tuple[Part, ...]:
+        """Return the parts of the parameters `names`: each name is in exactly one.
+
+        Raises:
+            InvalidInput: if the rule does not fit these parameters, naming one.
+        """
+        ...
+
+
+AnyClipRule: TypeAlias = ClipRule | PartedClipRule
+
+WHOLE = "all"
+"""Label of the one part of a rule that sees the joint norm."""
+
+
+def parts_of(rule: AnyClipRule, names: Sequence[str]) -> tuple[Part, ...]:
+    """Return the parts into which `rule` divides the trained parameters `names`.
+
+    Raises:
+        InvalidInput: if a parameter is not in exactly one part, or a part bounds nothing.
+
+    Example:
+        >>> [part.names for part in parts_of(FlatClip(max_norm=1.0), ["weight", "bias"])]
+        [('weight', 'bias')]
+    """
+    if isinstance(rule, PartedClipRule):
+        parts = tuple(rule.parts(tuple(names)))
+    else:
+        parts = (Part(label=WHOLE, names=tuple(names), rule=rule),)
+    for part in parts:
+        _require_bounded(part.rule)
+    held = Counter(name for part in parts for name in part.names)
+    for name in (*names, *held):
+        if held[name] != 1 or name not in names:
+            raise InvalidInput(
+                f"the clip rule {type(rule).__name__} has parameter '{name}' in {held[name]} parts; "
+                "every trained parameter must be in exactly one, and no other"
+            )
+    return parts
+
+
+def joint_sensitivity(parts: Sequence[Part]) -> float:
+    """Return the largest joint L2 norm of one unit's scaled gradient: the root of the parts' squares.
+
+    Example:
+        >>> parts = [Part(label=n, names=(n,), rule=FlatClip(max_norm=c)) for n, c in (("a", 3.0), ("b", 4.0))]
+        >>> joint_sensitivity(parts)
+        5.0
+    """
+    return math.hypot(*(part.rule.sensitivity for part in parts))
+
+
+def sensitivity_of(rule: AnyClipRule, names: Sequence[str]) -> float:
+    """Return `joint_sensitivity` of the parts of `rule` over the trained parameters `names`."""
+    return joint_sensitivity(parts_of(rule, names))
+
+
+def as_clip_rule(max_norm: Any) -> AnyClipRule:
     """Return `max_norm` if it is a rule, else the flat rule with this bound.
 
     Raises:
         InvalidInput: if it is neither a rule nor a positive, finite number.
     """
+    if isinstance(max_norm, PartedClipRule) and not isinstance(max_norm, type):
+        return max_norm
     if isinstance(max_norm, ClipRule) and not isinstance(max_norm, type):
-        sensitivity = max_norm.sensitivity
-        if not (math.isfinite(sensitivity) and sensitivity > 0):
-            raise InvalidInput(
-                f"the clip rule {type(max_norm).__name__} states a sensitivity of {sensitivity}; "
-                "a rule bounds every unit by a positive, finite number"
-            )
+        _require_bounded(max_norm)
         return max_norm
     number = isinstance(max_norm, int | float) and not isinstance(max_norm, bool)
     if not number or not SMALLEST_NORM <= max_norm <= LARGEST_NORM:
@@ -77,3 +134,12 @@ def as_clip_rule(max_norm: Any) -> ClipRule:
             "a clip rule, or None for no clipping"
         )
     return FlatClip(max_norm=float(max_norm))
+
+
+def _require_bounded(rule: ClipRule) -> None:
+    sensitivity = rule.sensitivity
+    if not (math.isfinite(sensitivity) and sensitivity > 0):
+        raise InvalidInput(
+            f"the clip rule {type(rule).__name__} states a sensitivity of {sensitivity}; "
+            "a rule bounds every unit by a positive, finite number"
+        )

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from clipwise.configuration import configuration
-from clipwise.schedules.clip_rule import ClipRule, as_clip_rule
+from clipwise.schedules.clip_rule import AnyClipRule, as_clip_rule
 
 
 @configuration
@@ -12,7 +12,7 @@ class ConstantClip:
 
     kind: Literal["constant"] = "constant"
 
-    def rule(self, step: int, max_norm: float | Any) -> ClipRule:  # noqa: ARG002
+    def rule(self, step: int, max_norm: float | Any) -> AnyClipRule:  # noqa: ARG002
         """Return the clip rule for `step` (from 0), given the configured bound or rule.
 
         Raises:
