@@ -6,7 +6,7 @@ derivation is pulled back by one batched vector-Jacobian product.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -44,21 +44,30 @@ class Share:
             error=torch.stack(errors).sum(0).sqrt() if errors else None,
         )
 
+    def weighted(self, factors: Tensor, parameter: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Return the weighted sum over units, or None if it does not fill a tensor like `parameter`."""
+        place, contribution = self.parts[0]
+        whole = (0, tuple(parameter.shape), parameter.stride())
+        if len(self.parts) > 1 or place != whole or not parameter.is_contiguous():
+            return None
+        found = contribution.weighted(factors)
+        return found if found is None or found.dtype == dtype else found.to(dtype)
+
     def add_to(self, total: Tensor, factors: Tensor) -> None:
-        """Add the weighted sum over units to `total`, of the parameter's shape."""
+        """Add the weighted sum over units to `total`, of the parameter's shape and strides."""
         for (offset, size, stride), contribution in self.parts:
             contribution.add_to(total.as_strided(size, stride, total.storage_offset() + offset), factors)
 
 
 def shares(
-    met: Iterable[tuple[Tensor, Contribution]], leaves: Leaves, totals: dict[str, Tensor]
+    met: Iterable[tuple[Tensor, Contribution]], leaves: Leaves, parameters: Mapping[str, Tensor]
 ) -> dict[str, Share]:
     """Return the share of every parameter that data has met, by canonical name.
 
     Args:
         met: weights with their contributions.
         leaves: the module's trainable parameters.
-        totals: what sums will be added to, by canonical name: their strides say where an element is.
+        parameters: canonical name to parameter: its strides say where an element is.
     """
     places: dict[str, dict[Place, list[Contribution]]] = defaultdict(lambda: defaultdict(list))
     derived: list[tuple[Tensor, Contribution]] = []
@@ -69,12 +78,19 @@ def shares(
         else:
             places[found[0]][found[1]].append(contribution)
     for name, gradient in _pulled_back(derived, leaves):
-        total = totals[name]
-        places[name][0, tuple(total.shape), total.stride()].append(Dense(gradient))
+        parameter = parameters[name]
+        places[name][0, tuple(parameter.shape), parameter.stride()].append(Dense(gradient))
     return {
-        name: Share(parts=_disjoint({place: combined(uses) for place, uses in found.items()}, totals[name]))
+        name: Share(
+            parts=_disjoint({place: combined(uses) for place, uses in found.items()}, parameters[name])
+        )
         for name, found in places.items()
     }
+
+
+def whole_share(parameter: Tensor, gradients: Tensor) -> Share:
+    """Return the share of a parameter whose gradients (G, *shape) are all there."""
+    return Share(parts=(((0, tuple(parameter.shape), parameter.stride()), Dense(gradients)),))
 
 
 def _place(weight: Tensor, leaves: Leaves) -> tuple[str, Place] | None:

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_map_only
 
 from clipwise.clipping.batch import Rows
 from clipwise.clipping.composites import unguarded
-from clipwise.clipping.dropout import call_key
+from clipwise.clipping.dropout import RowKeys, call_key
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.rules import RULES, WHOLE_BATCH
 from clipwise.clipping.rules.any_operation import any_operation
@@ -45,6 +45,7 @@ class Record:
         saved: what the rule asked to keep, rows first.
         versions: of the saved tensors, to notice if they are changed in place afterwards.
         edges: where the outputs enter autograd's graph.
+        output_bytes: size of the outputs, and of their gradients.
     """
 
     rule: Rule
@@ -54,6 +55,7 @@ class Record:
     saved: Any
     versions: tuple[int, ...]
     edges: tuple[GradientEdge, ...]
+    output_bytes: int
 
     def require_unchanged(self) -> None:
         """Check that nothing that was kept has been written to since.
@@ -81,7 +83,7 @@ class Captured:
     records: tuple[Record, ...]
 
 
-def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor) -> Captured:
+def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -> Captured:
     """Run `module` and `loss` on `rows`, and record where weights meet them.
 
     Args:
@@ -135,7 +137,7 @@ class CaptureMode(TorchFunctionMode):
         keys: dropout keys, (B,).
     """
 
-    def __init__(self, level: int, rows: int, keys: Tensor) -> None:
+    def __init__(self, level: int, rows: int, keys: Tensor | RowKeys) -> None:
         super().__init__()
         self.records: list[Record] = []
         self.rows = rows
@@ -152,9 +154,9 @@ class CaptureMode(TorchFunctionMode):
             found = whole(self, *args, **kwargs)
             if found is not NotImplemented:
                 return found
-        if not self._meets(args, kwargs):
-            if func is not functional.multi_head_attention_forward:  # which has dropout inside
-                return func(*args, **kwargs)
+        # Attention is opened up in any case: it has dropout inside.
+        if not self._meets(args, kwargs) and func is not functional.multi_head_attention_forward:
+            return func(*args, **kwargs)
         rule = RULES.get(func)
         why = "no rule for this operation"
         if rule is not None:
@@ -216,7 +218,8 @@ class CaptureMode(TorchFunctionMode):
     def key(self) -> Tensor:
         """Return the keys (B,) of the next dropout."""
         self._drops += 1
-        return call_key(self._keys, self._drops)
+        keys = self._keys if isinstance(self._keys, Tensor) else self._keys.tensor
+        return call_key(keys, self._drops)
 
     @contextmanager
     def whole_batch(self) -> Iterator[None]:
@@ -246,6 +249,7 @@ class CaptureMode(TorchFunctionMode):
                 saved=meeting.saved,
                 versions=tuple(tensor._version for tensor in _tensors(meeting.saved)),  # noqa: SLF001
                 edges=tuple(map(get_gradient_edge, places)),
+                output_bytes=sum(place.numel() * place.element_size() for place in places),
             )
         )
         if meeting.finish is not None:

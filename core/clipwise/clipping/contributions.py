@@ -5,8 +5,9 @@ themselves. Letters: G units, P positions of a unit, R and C the rows and column
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -49,6 +50,14 @@ class Contribution(ABC):
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         """Add `sum_g factors[g] * gradient[g]` to `total`, in place; factors are of its type."""
 
+    def weighted(self, factors: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return `sum_g factors[g] * gradient[g]`, or None where adding to zeros is as good."""
+        return None
+
+    def kept_bytes(self) -> int:
+        """Return how much memory the gradients take that would not be there without them."""
+        return 0
+
     @abstractmethod
     def path(self) -> str:
         """Return how the norms are found, for `explain`."""
@@ -59,24 +68,49 @@ class Dense(Contribution):
     """Gradients that exist as a tensor.
 
     Args:
-        gradients: (G, *shape), not of low precision.
+        gradients: (G, *shape).
+        known: gives the norms (G,), in float64, where they have been found already.
     """
 
-    def __init__(self, gradients: Tensor) -> None:
+    def __init__(self, gradients: Tensor, known: Callable[[], Tensor] | None = None) -> None:
         self._gradients = widened(gradients)
+        self._known = known
         self.units, self.shape = gradients.shape[0], gradients.shape[1:]
 
     def norms(self) -> Norms:
+        """Return the squared norms of the gradients."""
+        if self._known is not None:
+            return Norms(squared=self._known().square())
         return Norms(squared=row_norms(self._gradients.reshape(self.units, -1)).square())
 
+    def weighted(self, factors: Tensor) -> Tensor | None:
+        """Return one product of a vector and a matrix."""
+        if factors.dtype != self._gradients.dtype or not self._gradients.numel():
+            return None
+        return (factors @ self._gradients.reshape(self.units, -1)).view(self.shape)
+
+    def kept_bytes(self) -> int:
+        """Return the size of the gradients."""
+        return self._gradients.numel() * self._gradients.element_size()
+
     def instantiated(self) -> Tensor:
+        """Return the gradients themselves, (G, *shape)."""
         return self._gradients
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Add the weighted sum to `total`."""
         add_weighted(total, self._gradients, factors)
 
     def path(self) -> str:
+        """Return how the norms are found."""
         return "instantiated"
+
+
+def masked(gradients: Tensor, factors: Tensor) -> Tensor:
+    """Return `gradients` (G, ...) with zeros where the factor is 0; their own elements may be anything."""
+    if 0 in gradients.stride():  # the same for every unit, or element: kept once, and not to be written
+        gradients = gradients.contiguous()
+    return gradients.masked_fill_((factors == 0).view(-1, *(1 for _ in gradients.shape[1:])), 0.0)
 
 
 def add_weighted(total: Tensor, gradients: Tensor, factors: Tensor) -> None:
@@ -110,31 +144,56 @@ class Outer(Contribution):
         self._gram = self.positions > 1 and prefers_gram(self.positions, rows, right.shape[2], left.dtype)
         self._dense: Tensor | None = None
 
+    @cached_property
+    def left_norms(self) -> Tensor:
+        """Norms (G,) of `left`, of a single position, in float64."""
+        return row_norms(self.left[:, 0])
+
     def norms(self) -> Norms:
+        """Return the squared norms of the gradients."""
         if self.positions == 1:
-            left, right = row_norms(self.left[:, 0]), row_norms(self.right[:, 0])
-            return Norms(squared=(left * right).square())
+            return Norms(squared=(self.left_norms * row_norms(self.right[:, 0])).square())
         if self._gram:
             return gram_norms(self.left, self.right)
         return Dense(self.instantiated()).norms()
 
     def instantiated(self) -> Tensor:
+        """Return the gradients themselves, (G, *shape)."""
         if self._dense is None:
             self._dense = torch.bmm(self.left.transpose(1, 2), self.right)
         return self._dense
 
+    def weighted(self, factors: Tensor) -> Tensor | None:
+        """Return one product of two matrices, or of a vector and a matrix."""
+        if self._dense is not None:
+            return Dense(self._dense).weighted(factors)
+        left, right = self._scaled(factors)
+        return left.t() @ right
+
+    def kept_bytes(self) -> int:
+        """Return the size of what was instantiated."""
+        dense = self._dense
+        return 0 if dense is None else dense.numel() * dense.element_size()
+
     def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Add the weighted sum to `total`."""
         if self._dense is not None:
             add_weighted(total, self._dense, factors)
             return
+        left, right = self._scaled(factors)
+        total.addmm_(left.t(), right)
+
+    def _scaled(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return left (G * P, R) and right (G * P, C), the narrower one times the factors."""
         left, right = self.left, self.right
         if left.shape[2] <= right.shape[2]:
             left = left * factors[:, None, None]
         else:
             right = right * factors[:, None, None]
-        total.addmm_(left.reshape(-1, left.shape[2]).t(), right.reshape(-1, right.shape[2]))
+        return left.reshape(-1, left.shape[2]), right.reshape(-1, right.shape[2])
 
     def path(self) -> str:
+        """Return how the norms are found."""
         if self.positions == 1:
             return "product of norms"
         return "gram" if self._gram else "instantiated"
@@ -197,6 +256,7 @@ class Sparse(Contribution):
         self.shape = torch.Size((rows, values.shape[2]))
 
     def norms(self) -> Norms:
+        """Return the squared norms of the gradients."""
         if self.positions == 1:
             return Norms(squared=row_norms(self.values[:, 0]).square())
         # Values of equal indices are summed first, so that nothing is lost when they cancel.
@@ -215,15 +275,18 @@ class Sparse(Contribution):
         return Norms(squared=total.index_add_(0, keys // self.shape[0], found))
 
     def instantiated(self) -> Tensor:
+        """Return the gradients themselves, (G, *shape)."""
         full = self.values.new_zeros(self.units, *self.shape)
         index = self.indices[:, :, None].expand_as(self.values)
         return full.scatter_add_(1, index, self.values)
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Add the weighted sum to `total`."""
         scaled = self.values * factors[:, None, None]
         total.index_add_(0, self.indices.reshape(-1), scaled.reshape(-1, self.shape[1]).to(total.dtype))
 
     def path(self) -> str:
+        """Return how the norms are found."""
         return "rows of the table"
 
 
@@ -239,6 +302,7 @@ class Mixed(Contribution):
         self.units, self.shape = outer.units, outer.shape
 
     def norms(self) -> Norms:
+        """Return the squared norms of the gradients."""
         left, right, values = self.outer.left, self.outer.right, self.sparse.values
         one = gram_norms(left, right)
         other = self.sparse.norms()
@@ -256,13 +320,16 @@ class Mixed(Contribution):
         )
 
     def instantiated(self) -> Tensor:
+        """Return the gradients themselves, (G, *shape)."""
         return self.outer.instantiated() + self.sparse.instantiated()
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Add the weighted sum to `total`."""
         self.outer.add_to(total, factors)
         self.sparse.add_to(total, factors)
 
     def path(self) -> str:
+        """Return how the norms are found."""
         return "gram with cross terms"
 
 

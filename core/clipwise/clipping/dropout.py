@@ -1,5 +1,9 @@
 """Dropout whose mask depends on (key of the step, row, call), and not on what else is in a microbatch."""
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
 import torch
 from torch import Tensor
 
@@ -12,6 +16,29 @@ _SECOND = -7723592293110705685
 def row_keys(key: int, rows: int, device: torch.device | None = None) -> Tensor:
     """Return one key (B,) for each row of a batch, derived from the key of the step."""
     return _mix(torch.arange(rows, dtype=torch.int64, device=device) * _GOLDEN + key)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RowKeys:
+    """The keys of some rows of a batch, made when a dropout asks for them.
+
+    Attributes:
+        key: of the step.
+        start: first row.
+        stop: row after the last one.
+        device: where the keys are wanted.
+    """
+
+    key: int
+    start: int
+    stop: int
+    device: torch.device | None = None
+
+    @cached_property
+    def tensor(self) -> Tensor:
+        """The keys (B,)."""
+        return row_keys(self.key, self.stop, self.device)[self.start :]
 
 
 def call_key(key: Tensor, call: int) -> Tensor:

@@ -2,22 +2,31 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from clipwise.clipping.attribution import shares
+from clipwise.clipping.attribution import shares, whole_share
+from clipwise.clipping.backward import backward
 from clipwise.clipping.batch import Batch, Rows, as_rows
-from clipwise.clipping.capture import Captured, capture
-from clipwise.clipping.contributions import Contribution, Norms
-from clipwise.clipping.dropout import row_keys
+from clipwise.clipping.capture import capture
+from clipwise.clipping.contributions import Norms, masked
+from clipwise.clipping.dropout import RowKeys
 from clipwise.clipping.losses import Loss, as_loss
-from clipwise.clipping.memory import DEFAULT_CHUNK_BYTES, bytes_per_row, units_per_chunk
-from clipwise.clipping.norms import joint_norms, round_down
-from clipwise.clipping.parameters import Leaves, Parameters, parameters_of
+from clipwise.clipping.memory import (
+    ChunkSizes,
+    Signature,
+    footprint,
+    is_out_of_memory,
+    signature_of,
+    whole_model_units,
+)
+from clipwise.clipping.norms import joint_norms
+from clipwise.clipping.parameters import Leaves, parameters_of, trained_tensors
 from clipwise.clipping.refusals import require_supported
-from clipwise.clipping.whole_model import unit_gradients
+from clipwise.clipping.sums import Sums
+from clipwise.clipping.whole_model import UnitGradients, unit_gradients
 from clipwise.errors import ClipwiseError, InvalidInput
 from clipwise.schedules import ClipRule, as_clip_rule
 
@@ -41,6 +50,25 @@ class ClippedSum:
     nonfinite: Tensor
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """What stays the same over the chunks of one call.
+
+    Attributes:
+        trained: canonical name to trainable tensor.
+        leaves: the parameters behind them.
+        rule: clip rule; None scales nothing.
+        group: rows per unit.
+        signature: what chunk sizes are remembered by.
+    """
+
+    trained: dict[str, Tensor]
+    leaves: Leaves
+    rule: ClipRule | None
+    group: int
+    signature: Signature
+
+
 @final
 class ClippingEngine:
     """Clipped sums of a module's per-unit gradients.
@@ -51,7 +79,8 @@ class ClippingEngine:
         module: any `nn.Module`.
         loss: a name, or `(outputs, targets) -> (B,)`.
         microbatch_size: most rows that are in memory at once; never changes the result.
-        chunk_bytes: memory for one chunk's gradients and activations, roughly.
+        memory_limit: bytes that a chunk's activations and gradients may take, roughly; None is a little
+            more than an ordinary step over the same rows would take.
     """
 
     def __init__(
@@ -60,21 +89,27 @@ class ClippingEngine:
         loss: str | Loss,
         *,
         microbatch_size: int | None = None,
-        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        memory_limit: int | None = None,
     ) -> None:
         if microbatch_size is not None and microbatch_size < 1:
             raise InvalidInput(
                 f"microbatch_size is {microbatch_size}; give a positive number of rows, or None"
             )
+        if memory_limit is not None and memory_limit < 1:
+            raise InvalidInput(f"memory_limit is {memory_limit}; give a positive number of bytes, or None")
         self.module = module
         self.loss = as_loss(loss)
-        self._microbatch_size = microbatch_size
-        self._chunk_bytes = chunk_bytes
-        self._row_bytes: dict[Any, int] = {}
-        self.whole_model: dict[Any, str] = {}
+        self.whole_model: dict[Signature, str] = {}
+        self._chunks = ChunkSizes(microbatch_size=microbatch_size, memory_limit=memory_limit)
 
     def clipped_sum(
-        self, rows: Rows, rule: ClipRule | None, *, group: int = 1, key: int | None = None
+        self,
+        rows: Rows,
+        rule: ClipRule | None,
+        *,
+        group: int = 1,
+        key: int | None = None,
+        divisor: float = 1.0,
     ) -> ClippedSum:
         """Return the sum of the units' gradients, each scaled by `rule`.
 
@@ -83,6 +118,7 @@ class ClippingEngine:
             rule: clip rule; None scales nothing.
             group: consecutive rows that are one unit.
             key: of the dropout masks; None draws one from torch's generator.
+            divisor: what the sums are divided by.
 
         Raises:
             UnsupportedModule: if the module has no per-sample gradients, or torch.func cannot take it.
@@ -93,173 +129,149 @@ class ClippingEngine:
                 f"{rows.size} rows are no whole number of groups of {group}; pad with rows of weight 0"
             )
         require_supported(self.module)
-        parameters = parameters_of(self.module)
-        total = {name: _zeros(tensor) for name, tensor in parameters.trained.items()}
-        device = rows.weights.device
+        trained, aliases = trained_tensors(self.module)
         key = int(torch.randint(2**62, ()).item()) if key is None else key
-        keys = row_keys(key, rows.size, device)
-        parts = []
-        step = group * self._units(rows, parameters, group) if rows.size else group
-        for start in range(0, rows.size, step):
-            piece = rows.slice(start, start + step)
-            parts.append(self._add_chunk(total, piece, keys[start : start + step], parameters, rule, group))
+        work = Work(
+            trained=trained,
+            leaves=Leaves(self.module, aliases),
+            rule=rule,
+            group=group,
+            signature=signature_of(self.module, rows, trained),
+        )
+        while True:
+            sums = Sums(trained, divisor)
+            step = group * self._units(work, rows)
+            try:
+                parts = [
+                    self._add_chunk(
+                        sums,
+                        work,
+                        rows if step >= rows.size else rows.slice(start, start + step),
+                        RowKeys(
+                            key=key,
+                            start=start,
+                            stop=min(start + step, rows.size),
+                            device=rows.weights.device,
+                        ),
+                    )
+                    for start in range(0, rows.size, step)
+                ]
+                break
+            except RuntimeError as error:
+                # Sums may hold a part of the chunk that failed: they are begun anew.
+                if not is_out_of_memory(error) or not self._chunks.halve(work.signature, step // group):
+                    raise
         losses, norms, factors, bad = (
-            torch.cat([part[i] for part in parts]) if parts else torch.zeros(0, device=device)
+            torch.cat([part[i] for part in parts]) if parts else torch.zeros(0, device=rows.weights.device)
             for i in range(4)
         )
-        return ClippedSum(values=total, losses=losses, norms=norms, factors=factors, nonfinite=bad.sum())
+        return ClippedSum(
+            values=sums.values(), losses=losses, norms=norms, factors=factors, nonfinite=bad.sum()
+        )
 
     def _add_chunk(
-        self,
-        total: dict[str, Tensor],
-        rows: Rows,
-        keys: Tensor,
-        parameters: Parameters,
-        rule: ClipRule | None,
-        group: int,
+        self, sums: Sums, work: Work, rows: Rows, keys: RowKeys
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Add the scaled gradients of one chunk to `total`; return its losses, norms, factors, faults."""
-        signature = self._signature(rows, parameters)
-        if signature not in self.whole_model:
+        """Add the scaled gradients of one chunk to `sums`; return its losses, norms, factors, faults."""
+        if work.signature not in self.whole_model:
             try:
-                found = self._captured_chunk(total, rows, keys, parameters, rule, group)
+                found = self._captured_chunk(sums, work, rows, keys)
                 if found is not None:
                     return found
-            except (torch.OutOfMemoryError, ClipwiseError):
+            except ClipwiseError:
                 raise
             except RuntimeError as error:
-                if "can't allocate memory" in str(error):
+                if is_out_of_memory(error):
                     raise
-                self.whole_model[signature] = str(error)
-        return self._whole_model_chunk(total, rows, keys, parameters, rule, group)
+                self.whole_model[work.signature] = str(error)
+        return self._whole_model_chunk(sums, work, rows, keys)
 
     def _captured_chunk(
-        self,
-        total: dict[str, Tensor],
-        rows: Rows,
-        keys: Tensor,
-        parameters: Parameters,
-        rule: ClipRule | None,
-        group: int,
+        self, sums: Sums, work: Work, rows: Rows, keys: RowKeys
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """Do `_add_chunk` by capture and rules; None, with nothing done, if that cannot take the rows."""
-        units = rows.size // group
-        leaves = Leaves(self.module, parameters.aliases)
+        units = rows.size // work.group
         captured = capture(self.module, self.loss, rows, keys)
         padding = rows.weights == 0
+        # A caller's autocast is for the model: a sum of products in bfloat16 would exceed the bound.
         with torch.autocast(rows.weights.device.type, enabled=False):
-            met = backward(captured, rows.weights, leaves, units)
+            met = backward(captured, rows.weights, work.leaves, units)
             losses = captured.losses.detach()
             del captured
-            found = shares(met, leaves, total)
+            found = shares(met, work.leaves, work.trained)
             del met
             parts = [share.norms() for share in found.values()]
             squared, upper = joint_of(parts, units, rows.weights.device)
             norms = squared.sqrt()
-            empty = padding.reshape(-1, group).all(1)
-            if not bool((upper <= self._largest(total)).all()):
+            empty = padding.reshape(-1, work.group).all(1)
+            if not bool((upper <= sums.largest()).all()):
                 return None
             norms = torch.where(empty, 0.0, norms)
-            factors = torch.where(empty, 0.0, scale_factors(rule, norms, upper))
-            for name, share in found.items():
-                share.add_to(total[name], round_down(factors, total[name].dtype))
+            factors = torch.where(empty, 0.0, scale_factors(work.rule, norms, upper))
+            sums.add(found, dict.fromkeys(found, factors))
         losses = torch.where(padding, torch.zeros_like(losses), losses)
         return losses, norms, factors, torch.zeros_like(empty)
 
-    @staticmethod
-    def _largest(total: dict[str, Tensor]) -> float:
-        return min(torch.finfo(tensor.dtype).max for tensor in total.values())
-
     def _whole_model_chunk(
-        self,
-        total: dict[str, Tensor],
-        rows: Rows,
-        keys: Tensor,
-        parameters: Parameters,
-        rule: ClipRule | None,
-        group: int,
+        self, sums: Sums, work: Work, rows: Rows, keys: RowKeys
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Do `_add_chunk` by `vmap(grad)` over the whole model."""
-        units = unit_gradients(self.module, self.loss, parameters, rows, keys, group=group)
+        units = rows.size // work.group
+        parameters = parameters_of(self.module)
+        fitting = whole_model_units(parameters.trained, self._chunks.limit(work.signature), work.group)
+        parts = []
+        for first in range(0, units, fitting):
+            place = slice(first * work.group, (first + fitting) * work.group)
+            piece = rows.slice(place.start, place.stop)
+            gradients = unit_gradients(
+                self.module, self.loss, parameters, piece, keys.tensor[place], group=work.group
+            )
+            parts.append(self._add_units(sums, work, piece, gradients))
+        losses, norms, factors, bad = (torch.cat([part[i] for part in parts]) for i in range(4))
+        return losses, norms, factors, bad
+
+    @staticmethod
+    def _add_units(
+        sums: Sums, work: Work, rows: Rows, units: UnitGradients
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         padding = rows.weights == 0
-        empty = padding.reshape(-1, group).all(1)
-        # A caller's autocast is for the model: a sum of products in bfloat16 would exceed the bound.
+        empty = padding.reshape(-1, work.group).all(1)
         with torch.autocast(rows.weights.device.type, enabled=False):
-            norms = joint_norms(units.grads.values(), rows.size // group)
+            norms = joint_norms(units.grads.values(), rows.size // work.group)
             finite = norms.isfinite()
             norms = torch.where(finite & ~empty, norms, 0.0)
-            factors = torch.where(finite & ~empty, scale_factors(rule, norms, norms), 0.0)
-            for name, gradient in units.grads.items():
-                add_scaled(total[name], gradient, factors)
+            factors = torch.where(finite & ~empty, scale_factors(work.rule, norms, norms), 0.0)
+            kept = {name: masked(gradient, factors) for name, gradient in units.grads.items()}
+            found = {name: whole_share(work.trained[name], gradient) for name, gradient in kept.items()}
+            sums.add(found, dict.fromkeys(found, factors))
         losses = torch.where(padding, torch.zeros_like(units.losses), units.losses)
         return losses, norms, factors, ~finite & ~empty
 
-    def _signature(self, rows: Rows, parameters: Parameters) -> Any:
-        shapes = tuple((tensor.shape[1:], tensor.dtype) for tensor in rows.tensors())
-        return shapes, self.module.training, len(parameters.trained)
-
-    def _units(self, rows: Rows, parameters: Parameters, group: int) -> int:
-        signature = self._signature(rows, parameters)
-        if signature not in self._row_bytes:
-            self._row_bytes[signature] = bytes_per_row(self.module, self.loss, parameters, rows)
-        return units_per_chunk(
-            self._row_bytes[signature],
-            parameters,
-            group=group,
-            memory=self._chunk_bytes,
-            microbatch=self._microbatch_size,
-        )
-
-
-def backward(
-    captured: Captured, weights: Tensor, leaves: Leaves, units: int
-) -> list[tuple[Tensor, Contribution]]:
-    """Run one backward pass; return the weights that met the rows, with their contributions.
-
-    Args:
-        captured: what a forward pass left.
-        weights: of the rows, (B,).
-        leaves: the module's trainable parameters.
-        units: number of units G, of consecutive rows.
-
-    Raises:
-        RuntimeError: if a parameter met the rows where capture does not see it.
-    """
-    losses = captured.losses
-    if not losses.requires_grad:
-        return []
-    # A padding row's loss may be anything: 0 * inf is NaN, so it is replaced and not scaled.
-    total = (torch.where(weights == 0, torch.zeros_like(losses), losses) * weights).sum()
-    edges = [edge for record in captured.records for edge in record.edges]
-    inputs = (*edges, *leaves.tensors)
-    gradients = torch.autograd.grad(total, inputs, allow_unused=True)
-    for name, gradient in zip(leaves.names, gradients[len(edges) :], strict=True):
-        if gradient is not None:
-            raise RuntimeError(f"parameter '{name}' met the rows in an operation that capture does not see")
-    remaining = iter(gradients)
-    met: list[tuple[Tensor, Contribution]] = []
-    for record in captured.records:
-        record.require_unchanged()
-        found = record.rule.contributions(
-            record.weights, record.saved, [next(remaining) for _ in record.edges], units
-        )
-        met += [
-            (weight, one)
-            for weight, one in zip(record.weights, found, strict=True)
-            if one is not None and weight.requires_grad
-        ]
-    return met
+    def _units(self, work: Work, rows: Rows) -> int:
+        """Return how many units one chunk holds."""
+        if not rows.size:
+            return 1
+        if not self._chunks.knows(work.signature):
+            self._chunks.learn(
+                work.signature, footprint(self.module, self.loss, rows, work.leaves, work.trained, work.group)
+            )
+        return self._chunks.units(work.signature, rows.size // work.group, work.group)
 
 
 def joint_of(parts: list[Norms], units: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the squared joint norms (G,), and upper bounds of the norms of what will be added, (G,)."""
-    squared = torch.zeros(units, dtype=torch.float64, device=device)
-    spread, error = torch.zeros_like(squared), torch.zeros_like(squared)
-    for part in parts:
-        squared += part.squared
-        spread += 0.0 if part.spread is None else part.spread
-        error += 0.0 if part.error is None else part.error.square()
-    return squared, (squared + spread).sqrt() + error.sqrt()
+    if not parts:
+        return (torch.zeros(units, dtype=torch.float64, device=device),) * 2
+    squared = torch.stack([part.squared for part in parts]).sum(0)
+    upper = squared
+    spreads = [part.spread for part in parts if part.spread is not None]
+    if spreads:
+        upper = squared + torch.stack(spreads).sum(0)
+    upper = upper.sqrt()
+    errors = [part.error for part in parts if part.error is not None]
+    if errors:
+        upper = upper + torch.stack(errors).square().sum(0).sqrt()
+    return squared, upper
 
 
 def scale_factors(rule: ClipRule | None, norms: Tensor, upper: Tensor) -> Tensor:
@@ -282,23 +294,6 @@ def scale_factors(rule: ClipRule | None, norms: Tensor, upper: Tensor) -> Tensor
         )
     # Division by zero gives inf, which bounds nothing, and a norm of zero needs no bound.
     return factors.to(norms.dtype).clamp(min=0.0).minimum(rule.sensitivity / upper).nan_to_num(nan=0.0)
-
-
-def add_scaled(total: Tensor, gradient: Tensor, factors: Tensor) -> None:
-    """Add `sum_g factors[g] * gradient[g]` to `total`; a unit of factor 0 is masked, not multiplied."""
-    if not gradient.numel():
-        return
-    flat = gradient.detach().reshape(gradient.shape[0], -1).to(total.dtype)
-    if 0 in flat.stride():  # the same for every unit, or for every element: kept once, and not to be written
-        flat = flat.contiguous()
-    flat.masked_fill_((factors == 0)[:, None], 0.0)
-    total.view(-1).add_(round_down(factors, total.dtype) @ flat)
-
-
-def _zeros(tensor: Tensor) -> Tensor:
-    return torch.zeros(
-        tensor.shape, dtype=torch.promote_types(tensor.dtype, torch.float32), device=tensor.device
-    )
 
 
 def require_divisor(divisor: float | None, size: int) -> float:
@@ -342,5 +337,5 @@ def clipped_gradients(
     """
     rows = as_rows(batch)
     by = require_divisor(divisor, rows.size)
-    clipped = ClippingEngine(module, loss).clipped_sum(rows, as_clip_rule(rule), group=groups or 1)
-    return {name: value.div_(by) for name, value in clipped.values.items()}
+    engine = ClippingEngine(module, loss)
+    return engine.clipped_sum(rows, as_clip_rule(rule), group=groups or 1, divisor=by).values

@@ -1,27 +1,143 @@
-"""How many units fit into one chunk."""
+"""How many units one chunk holds: by what they need, and by what there is."""
 
-import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from clipwise.clipping.attribution import shares
+from clipwise.clipping.backward import backward
 from clipwise.clipping.batch import Rows
+from clipwise.clipping.capture import capture
+from clipwise.clipping.dropout import RowKeys
 from clipwise.clipping.losses import Loss
-from clipwise.clipping.parameters import Parameters
+from clipwise.clipping.parameters import Leaves
 
-DEFAULT_CHUNK_BYTES = 256 * 2**20
-"""Memory that the per-unit gradients and activations of one chunk may take, roughly."""
+Signature: TypeAlias = tuple[Any, ...]
+"""What decides how much memory a row needs: shapes, types, the module's mode."""
 
-# Measured on the models of the tests: vmap keeps copies of activations that plain autograd shares, and
-# a gradient exists twice while it is scaled.
-ACTIVATION_FACTOR = 2
-GRADIENT_FACTOR = 2
+ORDINARY_SHARE = 1.1
+"""A chunk may take this much of what an ordinary step over the whole batch keeps for its backward pass."""
+LEAST_BYTES = 64 * 2**20
+"""A chunk of this size is not made smaller: what it costs to begin one outweighs what it saves."""
+WHOLE_MODEL_BYTES = 256 * 2**20
+"""Memory of one chunk of the whole-model path, where each row has a gradient of every parameter."""
 
 
-def bytes_per_row(module: nn.Module, loss: Loss, parameters: Parameters, rows: Rows) -> int:
-    """Return what one row of `rows` keeps for its backward pass, in bytes, by running it once."""
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What one unit needs, in bytes.
+
+    Attributes:
+        activations: what an ordinary forward pass keeps for its backward pass.
+        gradients: of outputs, which are all kept until the norms are known.
+        instantiated: per-unit gradients that the rules instantiate.
+    """
+
+    activations: int
+    gradients: int
+    instantiated: int
+
+    @property
+    def clipped(self) -> int:
+        """What a unit needs in all."""
+        return self.activations + self.gradients + self.instantiated
+
+
+@final
+class ChunkSizes:
+    """Remembers what units need, and how many of them fit.
+
+    Args:
+        microbatch_size: most rows of a chunk, or None.
+        memory_limit: most bytes of a chunk, roughly, or None.
+    """
+
+    def __init__(self, *, microbatch_size: int | None, memory_limit: int | None) -> None:
+        self._microbatch_size = microbatch_size
+        self._memory_limit = memory_limit
+        self._footprints: dict[Signature, Footprint] = {}
+        self._most: dict[Signature, int] = {}
+
+    def knows(self, signature: Signature) -> bool:
+        """Tell whether a footprint is known."""
+        return signature in self._footprints
+
+    def learn(self, signature: Signature, footprint: Footprint) -> None:
+        """Remember what a unit needs."""
+        self._footprints[signature] = footprint
+
+    def units(self, signature: Signature, units: int, group: int) -> int:
+        """Return how many of `units` units of `group` rows one chunk holds: chunks of nearly equal size."""
+        found = self._footprints[signature]
+        limit = self._memory_limit
+        if limit is None:
+            limit = max(LEAST_BYTES, int(ORDINARY_SHARE * found.activations * units))
+        most = max(1, limit // max(1, found.clipped))
+        if self._microbatch_size is not None:
+            most = min(most, max(1, self._microbatch_size // group))
+        most = min(most, self._most.get(signature, most))
+        chunks = -(-units // most)
+        return -(-units // chunks)
+
+    def limit(self, _signature: Signature) -> int:
+        """Return the bytes that a chunk of the whole-model path may take."""
+        return WHOLE_MODEL_BYTES if self._memory_limit is None else self._memory_limit
+
+    def halve(self, signature: Signature, units: int) -> bool:
+        """Remember that `units` units were too many; tell whether fewer can be tried."""
+        self._most[signature] = max(1, units // 2)
+        return units > 1
+
+
+def signature_of(module: nn.Module, rows: Rows, trained: dict[str, Tensor]) -> Signature:
+    """Return what decides how much memory a row of `rows` needs."""
+    shapes = tuple((tensor.shape[1:], tensor.dtype) for tensor in rows.tensors())
+    return shapes, module.training, len(trained)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether torch could not get memory, on a device or from the host."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def whole_model_units(trained: dict[str, Tensor], limit: int, group: int) -> int:
+    """Return how many units fit into a chunk of the whole-model path, where a gradient exists twice."""
+    gradient = sum(tensor.numel() * tensor.element_size() for tensor in trained.values())
+    return max(1, limit // max(1, 2 * gradient * group))
+
+
+def footprint(
+    module: nn.Module, loss: Loss, rows: Rows, leaves: Leaves, trained: dict[str, Tensor], group: int
+) -> Footprint:
+    """Return what a unit of `group` rows needs, by running the first one."""
+    unit = rows.slice(0, group)
+    activations = kept_bytes(module, loss, rows.slice(0, 1), trained) * group
+    outputs = instantiated = 0
+    try:
+        with torch.random.fork_rng(devices=()):
+            captured = capture(
+                module, loss, unit, RowKeys(key=0, start=0, stop=group, device=rows.weights.device)
+            )
+        with torch.autocast(rows.weights.device.type, enabled=False):
+            met = backward(captured, torch.ones_like(unit.weights), leaves, 1)
+            for record in captured.records:
+                outputs += record.output_bytes
+            for share in shares(met, leaves, trained).values():
+                share.norms()
+                instantiated += sum(contribution.kept_bytes() for _, contribution in share.parts)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        # The whole-model path takes over, which has a gradient of every parameter for each row.
+        instantiated = sum(tensor.numel() * tensor.element_size() for tensor in trained.values())
+    return Footprint(activations=activations, gradients=outputs, instantiated=instantiated)
+
+
+def kept_bytes(module: nn.Module, loss: Loss, row: Rows, trained: dict[str, Tensor]) -> int:
+    """Return what an ordinary pass over one row keeps for its backward pass, in bytes, by running it."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -32,37 +148,15 @@ def bytes_per_row(module: nn.Module, loss: Loss, parameters: Parameters, rows: R
     def unpack(tensor: Tensor) -> Tensor:
         return tensor
 
-    row = rows.slice(0, 1)
-    trained = {name: tensor.detach().requires_grad_() for name, tensor in parameters.trained.items()}
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
     with (
         torch.random.fork_rng(devices=()),
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(pack, unpack),
     ):
-        outputs: Any = functional_call(
-            module, parameters.named(trained), row.args, row.kwargs, tie_weights=False
-        )
+        outputs: Any = functional_call(module, buffers, row.args, row.kwargs, tie_weights=False)
         value = loss(outputs, *row.targets)
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*trained.values(), *parameters.fixed.values())}
-    saved = sum(size for place, size in kept.items() if place not in own)
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*trained.values(), *buffers.values())}
     inputs = sum(tensor.numel() * tensor.element_size() for tensor in row.tensors())
     del value
-    return saved + inputs
-
-
-def units_per_chunk(
-    row_bytes: int, parameters: Parameters, *, group: int, memory: int, microbatch: int | None
-) -> int:
-    """Return how many units of `group` rows one chunk may hold, at least one.
-
-    Args:
-        row_bytes: as `bytes_per_row` gives it.
-        parameters: whose gradients exist once for each row.
-        group: rows per unit.
-        memory: bytes that a chunk may take.
-        microbatch: most rows of a chunk, or None.
-    """
-    gradient = sum(tensor.numel() * tensor.element_size() for tensor in parameters.trained.values())
-    unit = group * (GRADIENT_FACTOR * gradient + ACTIVATION_FACTOR * row_bytes)
-    fitting = max(1, memory // max(1, unit))
-    return fitting if microbatch is None else max(1, min(fitting, math.floor(microbatch / group)))
+    return inputs + sum(size for place, size in kept.items() if place not in own)

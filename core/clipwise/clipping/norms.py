@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1024
-"""Squares are summed in float32 in blocks of this many: longer sums come out too small (1e-4 at 2 million)."""
+"""Squares are summed in float32 in blocks of this many; longer sums come out too small (1e-4 at 2e6)."""
 SMALL, LARGE = 1e-15, 1e15
 """Between them, squares of float32 numbers are normal numbers, and so are sums of squares."""
 
@@ -25,7 +25,8 @@ def row_norms(x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     norms = _block_norms(x)
-    if not bool(((norms >= SMALL) & (norms <= LARGE)).all()):
+    smallest, largest = (float(bound) for bound in torch.aminmax(norms)) if norms.numel() else (1.0, 1.0)
+    if not (smallest >= SMALL and largest <= LARGE):  # also where one is not a number
         norms = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     return norms
 

@@ -10,12 +10,11 @@ from torch.func import functional_call
 
 from clipwise.clipping.batch import Batch, Inputs, Rows, as_rows
 from clipwise.clipping.engine import ClippedSum, ClippingEngine, require_divisor
-from clipwise.clipping.whole_model import require_row_losses
 from clipwise.clipping.independence import require_independent
 from clipwise.clipping.losses import Loss
-from clipwise.clipping.memory import DEFAULT_CHUNK_BYTES
 from clipwise.clipping.parameters import trained_tensors
 from clipwise.clipping.refusals import require_supported
+from clipwise.clipping.whole_model import require_row_losses
 from clipwise.errors import InvalidInput, UnsupportedModule
 from clipwise.models.gradients import Gradients
 from clipwise.models.model import Model
@@ -31,7 +30,8 @@ class TorchModel(Model):
             touched.
         loss: a name (`clipwise.clipping.LOSSES`), or `(outputs, targets) -> (B,)`.
         microbatch_size: most rows that are in memory at once; never changes the result.
-        chunk_bytes: memory for the per-sample gradients and activations of one chunk, roughly.
+        memory_limit: bytes that one chunk's activations and gradients may take, roughly; None is a little
+            more than an ordinary step over the same rows would take.
     """
 
     def __init__(
@@ -40,9 +40,11 @@ class TorchModel(Model):
         loss: str | Loss,
         *,
         microbatch_size: int | None = None,
-        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        memory_limit: int | None = None,
     ) -> None:
-        self._engine = ClippingEngine(module, loss, microbatch_size=microbatch_size, chunk_bytes=chunk_bytes)
+        self._engine = ClippingEngine(
+            module, loss, microbatch_size=microbatch_size, memory_limit=memory_limit
+        )
         self._microbatch_size = microbatch_size
 
     @property
@@ -73,7 +75,7 @@ class TorchModel(Model):
         if max_norm is None:
             return self._ordinary(rows, by)
         rule = as_clip_rule(max_norm)
-        return _gradients(self._engine.clipped_sum(rows, rule, group=group), rule, by)
+        return _gradients(self._engine.clipped_sum(rows, rule, group=group, divisor=by), rule, by)
 
     def apply_updates(self, updates: Mapping[str, Tensor]) -> None:
         """Add `updates` to the parameters of the same names."""
@@ -160,7 +162,7 @@ class TorchModel(Model):
 
 def _gradients(clipped: ClippedSum, rule: ClipRule, divisor: float) -> Gradients:
     return Gradients(
-        values={name: value.div_(divisor) for name, value in clipped.values.items()},
+        values=clipped.values,
         divisor=divisor,
         sample_losses=clipped.losses,
         sample_norms=clipped.norms,

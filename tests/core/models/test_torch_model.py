@@ -172,7 +172,7 @@ def test_memory_bounds_the_chunks_and_not_the_result() -> None:
     model, x, y = model_and_batch(20)
     expected = model.compute_batch_gradients((x, y), 0.1).values
     for size in (1, 5_000):
-        small = TorchModel(model.module, "cross_entropy", chunk_bytes=size)
+        small = TorchModel(model.module, "cross_entropy", memory_limit=size)
         assert_close(small.compute_batch_gradients((x, y), 0.1), expected)
 
 

@@ -42,9 +42,10 @@ def contributions(
 
 def outer_and_bias(weights: Sequence[Tensor], g: Tensor, x: Tensor) -> list[Contribution | None]:
     """Return the contributions of a weight (O, I), and of a bias (O,) if there is one, from (G, P, ...)."""
-    found: list[Contribution | None] = [Outer(g, x)]
+    outer = Outer(g, x)
+    found: list[Contribution | None] = [outer]
     if len(weights) > 1:
-        found.append(Dense(summed_positions(g)))
+        found.append(Dense(g[:, 0], known=lambda: outer.left_norms) if g.shape[1] == 1 else Dense(g.sum(1)))
     return found
 
 
