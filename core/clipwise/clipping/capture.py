@@ -43,7 +43,7 @@ class Record:
         why: why this rule.
         weights: what met the data: parameters, or tensors derived from them.
         saved: what the rule asked to keep, rows first.
-        versions: of the saved tensors, to notice if they are changed in place afterwards.
+        versions: of the saved tensors and of the weights, to notice if they are changed in place afterwards.
         edges: where the outputs enter autograd's graph.
         output_bytes: size of the outputs, and of their gradients.
     """
@@ -63,7 +63,7 @@ class Record:
         Raises:
             RuntimeError: as autograd itself would for a tensor that it kept.
         """
-        if self.versions != tuple(tensor._version for tensor in _tensors(self.saved)):  # noqa: SLF001
+        if self.versions != tuple(tensor._version for tensor in _tensors((self.saved, self.weights))):  # noqa: SLF001
             raise RuntimeError(
                 f"a tensor needed for the gradient of '{self.operation}' has been modified by an inplace "
                 "operation after it was used; use the out-of-place form"
@@ -247,7 +247,7 @@ class CaptureMode(TorchFunctionMode):
                 why=why,
                 weights=meeting.weights,
                 saved=meeting.saved,
-                versions=tuple(tensor._version for tensor in _tensors(meeting.saved)),  # noqa: SLF001
+                versions=tuple(tensor._version for tensor in _tensors((meeting.saved, meeting.weights))),  # noqa: SLF001
                 edges=tuple(map(get_gradient_edge, places)),
                 output_bytes=sum(place.numel() * place.element_size() for place in places),
             )

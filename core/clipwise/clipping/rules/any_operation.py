@@ -44,9 +44,17 @@ def forward(
             run[i] = capture.detached(flat[i], beside)
     if target is not None:
         run[0] = target.clone()
+        # What is kept is what was there before.
+        physical[0] = capture.physical(target.clone())
     run_args, run_kwargs = tree_unflatten(run, spec)
     outputs = func(*run_args, **run_kwargs)
     results, shape = tree_flatten(outputs if target is None else run[0])
+    if target is None and not all(map(capture.is_data, filter(_is_tensor, results))):
+        # It took no more than a shape from the data: what it made is a derived weight still.
+        derived = tree_flatten(func(*args, **kwargs))[0]
+        results = [
+            made if capture.is_data(made) else one for one, made in zip(derived, results, strict=True)
+        ]
     places = [i for i, value in enumerate(results) if _has_place(capture, value)]
     for i in places:
         results[i] = capture.placed(results[i])
@@ -69,6 +77,10 @@ def forward(
         places=tuple(capture.unwrapped(results[i]) for i in places),
         finish=finish,
     )
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def _has_place(capture: CaptureMode, value: Any) -> bool:
