@@ -11,7 +11,7 @@ from clipwise.clipping.attribution import shares, whole_share
 from clipwise.clipping.backward import backward
 from clipwise.clipping.batch import Batch, Rows, as_rows
 from clipwise.clipping.capture import capture
-from clipwise.clipping.contributions import Norms, masked
+from clipwise.clipping.contributions import masked
 from clipwise.clipping.dropout import RowKeys
 from clipwise.clipping.losses import Loss, as_loss
 from clipwise.clipping.memory import (
@@ -22,13 +22,14 @@ from clipwise.clipping.memory import (
     signature_of,
     whole_model_units,
 )
-from clipwise.clipping.norms import joint_norms
+from clipwise.clipping.norms import joint
 from clipwise.clipping.parameters import Leaves, parameters_of, trained_tensors
 from clipwise.clipping.refusals import require_supported
+from clipwise.clipping.scaling import Scaling
 from clipwise.clipping.sums import Sums
 from clipwise.clipping.whole_model import UnitGradients, unit_gradients
 from clipwise.errors import ClipwiseError, InvalidInput
-from clipwise.schedules import ClipRule, as_clip_rule
+from clipwise.schedules import AnyClipRule, Part, as_clip_rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,13 @@ class ClippedSum:
     Attributes:
         values: canonical name to sum, in float32 or the parameter's wider dtype.
         losses: unweighted loss of every row, (B,); 0 for padding.
-        norms: norm of every unit's gradient before scaling, (G,), in float64; 0 where it was not finite.
-        factors: what every unit's gradient was multiplied with, (G,); 0 where it was not finite.
+        norms: joint norm of every unit's gradient before scaling, (G,), in float64; 0 where it was not
+            finite.
+        factors: what every unit's gradient was multiplied with, (G,), the smallest of its parts; 0 where it
+            was not finite.
+        parts: the K parts of the parameters, each with its own rule; one without clipping.
+        part_norms: as `norms`, of every part, (G, K).
+        part_factors: as `factors`, of every part, (G, K).
         nonfinite: number of units that counted as zero because their gradient was not finite, 0-d.
     """
 
@@ -47,6 +53,9 @@ class ClippedSum:
     losses: Tensor
     norms: Tensor
     factors: Tensor
+    parts: tuple[Part, ...]
+    part_norms: Tensor
+    part_factors: Tensor
     nonfinite: Tensor
 
 
@@ -57,14 +66,14 @@ class Work:
     Attributes:
         trained: canonical name to trainable tensor.
         leaves: the parameters behind them.
-        rule: clip rule; None scales nothing.
+        scaling: the clip rule on these parameters.
         group: rows per unit.
         signature: what chunk sizes are remembered by.
     """
 
     trained: dict[str, Tensor]
     leaves: Leaves
-    rule: ClipRule | None
+    scaling: Scaling
     group: int
     signature: Signature
 
@@ -105,7 +114,7 @@ class ClippingEngine:
     def clipped_sum(
         self,
         rows: Rows,
-        rule: ClipRule | None,
+        rule: AnyClipRule | None,
         *,
         group: int = 1,
         key: int | None = None,
@@ -115,14 +124,16 @@ class ClippingEngine:
 
         Args:
             rows: a number of rows that `group` divides.
-            rule: clip rule; None scales nothing.
+            rule: clip rule; None scales nothing. A unit whose gradient is not finite in one part counts
+                as zero in all.
             group: consecutive rows that are one unit.
             key: of the dropout masks; None draws one from torch's generator.
             divisor: what the sums are divided by.
 
         Raises:
             UnsupportedModule: if the module has no per-sample gradients, or torch.func cannot take it.
-            InvalidInput: if `group` does not divide the number of rows.
+            InvalidInput: if `group` does not divide the number of rows, or `rule` does not fit the
+                parameters.
         """
         if group < 1 or rows.size % group:
             raise InvalidInput(
@@ -134,7 +145,7 @@ class ClippingEngine:
         work = Work(
             trained=trained,
             leaves=Leaves(self.module, aliases),
-            rule=rule,
+            scaling=Scaling(rule, tuple(trained)),
             group=group,
             signature=signature_of(self.module, rows, trained),
         )
@@ -161,12 +172,20 @@ class ClippingEngine:
                 # Sums may hold a part of the chunk that failed: they are begun anew.
                 if not is_out_of_memory(error) or not self._chunks.halve(work.signature, step // group):
                     raise
+        width = len(work.scaling.parts)
         losses, norms, factors, bad = (
-            torch.cat([part[i] for part in parts]) if parts else torch.zeros(0, device=rows.weights.device)
-            for i in range(4)
+            torch.cat([part[i] for part in parts]) if parts else rows.weights.new_zeros(shape)
+            for i, shape in enumerate(((0,), (0, width), (0, width), (0,)))
         )
         return ClippedSum(
-            values=sums.values(), losses=losses, norms=norms, factors=factors, nonfinite=bad.sum()
+            values=sums.values(),
+            losses=losses,
+            norms=norms[:, 0] if width == 1 else joint(list(norms.unbind(1))),
+            factors=factors.amin(1),
+            parts=work.scaling.parts,
+            part_norms=norms,
+            part_factors=factors,
+            nonfinite=bad.sum(),
         )
 
     def _add_chunk(
@@ -200,15 +219,14 @@ class ClippingEngine:
             del captured
             found = shares(met, work.leaves, work.trained)
             del met
-            parts = [share.norms() for share in found.values()]
-            squared, upper = joint_of(parts, units, rows.weights.device)
-            norms = squared.sqrt()
+            seen = {name: share.norms() for name, share in found.items()}
+            norms, upper = work.scaling.norms(seen, units, rows.weights.device)
             empty = padding.reshape(-1, work.group).all(1)
             if not bool((upper <= sums.largest()).all()):
                 return None
-            norms = torch.where(empty, 0.0, norms)
-            factors = torch.where(empty, 0.0, scale_factors(work.rule, norms, upper))
-            sums.add(found, dict.fromkeys(found, factors))
+            norms = torch.where(empty[:, None], 0.0, norms)
+            factors = torch.where(empty[:, None], 0.0, work.scaling.factors(norms, upper))
+            sums.add(found, work.scaling.by_name(factors), work.scaling.scale(factors))
         losses = torch.where(padding, torch.zeros_like(losses), losses)
         return losses, norms, factors, torch.zeros_like(empty)
 
@@ -237,13 +255,15 @@ class ClippingEngine:
         padding = rows.weights == 0
         empty = padding.reshape(-1, work.group).all(1)
         with torch.autocast(rows.weights.device.type, enabled=False):
-            norms = joint_norms(units.grads.values(), rows.size // work.group)
-            finite = norms.isfinite()
-            norms = torch.where(finite & ~empty, norms, 0.0)
-            factors = torch.where(finite & ~empty, scale_factors(work.rule, norms, norms), 0.0)
-            kept = {name: masked(gradient, factors) for name, gradient in units.grads.items()}
+            norms = work.scaling.norms_of(units.grads, rows.size // work.group)
+            finite = norms.isfinite().all(1)
+            counted = (finite & ~empty)[:, None]
+            norms = torch.where(counted, norms, 0.0)
+            factors = torch.where(counted, work.scaling.factors(norms, norms), 0.0)
+            by_name = work.scaling.by_name(factors)
+            kept = {name: masked(gradient, by_name[name]) for name, gradient in units.grads.items()}
             found = {name: whole_share(work.trained[name], gradient) for name, gradient in kept.items()}
-            sums.add(found, dict.fromkeys(found, factors))
+            sums.add(found, by_name, work.scaling.scale(factors))
         losses = torch.where(padding, torch.zeros_like(units.losses), units.losses)
         return losses, norms, factors, ~finite & ~empty
 
@@ -256,44 +276,6 @@ class ClippingEngine:
                 work.signature, footprint(self.module, self.loss, rows, work.leaves, work.trained, work.group)
             )
         return self._chunks.units(work.signature, rows.size // work.group, work.group)
-
-
-def joint_of(parts: list[Norms], units: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the squared joint norms (G,), and upper bounds of the norms of what will be added, (G,)."""
-    if not parts:
-        return (torch.zeros(units, dtype=torch.float64, device=device),) * 2
-    squared = torch.stack([part.squared for part in parts]).sum(0)
-    upper = squared
-    spreads = [part.spread for part in parts if part.spread is not None]
-    if spreads:
-        upper = squared + torch.stack(spreads).sum(0)
-    upper = upper.sqrt()
-    errors = [part.error for part in parts if part.error is not None]
-    if errors:
-        upper = upper + torch.stack(errors).square().sum(0).sqrt()
-    return squared, upper
-
-
-def scale_factors(rule: ClipRule | None, norms: Tensor, upper: Tensor) -> Tensor:
-    """Return the factors (G,) of `rule` for finite norms (G,), held to the sensitivity that it states.
-
-    Args:
-        rule: None scales nothing.
-        norms: what the rule sees.
-        upper: bounds of the norms of what will be added.
-
-    Raises:
-        InvalidInput: if the rule gives something else than one factor per unit.
-    """
-    if rule is None:
-        return torch.ones_like(norms)
-    factors = rule.factors(norms)
-    if not isinstance(factors, Tensor) or factors.shape != norms.shape:
-        raise InvalidInput(
-            f"{type(rule).__name__}.factors must return one factor per norm, {tuple(norms.shape)}"
-        )
-    # Division by zero gives inf, which bounds nothing, and a norm of zero needs no bound.
-    return factors.to(norms.dtype).clamp(min=0.0).minimum(rule.sensitivity / upper).nan_to_num(nan=0.0)
 
 
 def require_divisor(divisor: float | None, size: int) -> float:
@@ -313,7 +295,7 @@ def clipped_gradients(
     module: nn.Module,
     loss: str | Loss,
     batch: Batch,
-    rule: ClipRule | float,
+    rule: AnyClipRule | float,
     *,
     groups: int | None = None,
     divisor: float | None = None,

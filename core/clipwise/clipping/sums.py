@@ -24,14 +24,19 @@ class Sums:
         self._divisor = divisor
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, shares: Mapping[str, Share], factors: Mapping[str, Tensor]) -> None:
+    def add(self, shares: Mapping[str, Share], factors: Mapping[str, Tensor], scale: float = 1.0) -> None:
         """Add the sums of one chunk.
 
         Args:
             shares: canonical name to what its gradients consist of.
             factors: canonical name to factors (G,), float64; parameters that have the same factors have
                 the same tensor.
+            scale: power of two that all of them are divided by until the end. A factor above 1 could make
+                large numbers infinite that would still cancel, or meet small ones.
         """
+        if scale != 1.0:
+            self._add_scaled(shares, factors, scale)
+            return
         rounded: dict[tuple[int, torch.dtype], Tensor] = {}
         for name, share in shares.items():
             dtype = self.dtype(name)
@@ -46,6 +51,14 @@ class Sums:
                     continue
                 known = self._sums[name] = self._zeros(name)
             share.add_to(known, rounded[key])
+
+    def _add_scaled(self, shares: Mapping[str, Share], factors: Mapping[str, Tensor], scale: float) -> None:
+        apart = Sums(self._parameters, self._divisor)
+        lowered = {id(one): one / scale for one in factors.values()}
+        apart.add(shares, {name: lowered[id(one)] for name, one in factors.items()})
+        for name, value in apart._sums.items():
+            known = self._sums.get(name)
+            self._sums[name] = value.mul_(scale) if known is None else known.add_(value, alpha=scale)
 
     def values(self) -> dict[str, Tensor]:
         """Return every parameter's sum; zeros where nothing was added."""

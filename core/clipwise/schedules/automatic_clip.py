@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from clipwise.configuration import configuration
-from clipwise.schedules.bounds import SMALLEST_NORM, Bound
+from clipwise.schedules.bounds import Bound
 
 
 @configuration
@@ -31,7 +31,7 @@ class AutomaticClip:
 
     kind: Literal["automatic"] = "automatic"
     max_norm: Bound = 1.0
-    stability: Annotated[float, Ge(SMALLEST_NORM)] = 0.01
+    stability: Annotated[float, Ge(1e-12), Le(1e12)] = 0.01
 
     @property
     def sensitivity(self) -> float:

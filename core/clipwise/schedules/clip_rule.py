@@ -104,8 +104,8 @@ def joint_sensitivity(parts: Sequence[Part]) -> float:
     """Return the largest joint L2 norm of one unit's scaled gradient: the root of the parts' squares.
 
     Example:
-        >>> parts = [Part(label=n, names=(n,), rule=FlatClip(max_norm=c)) for n, c in (("a", 3.0), ("b", 4.0))]
-        >>> joint_sensitivity(parts)
+        >>> rules = {"a": FlatClip(max_norm=3.0), "b": FlatClip(max_norm=4.0)}
+        >>> joint_sensitivity([Part(label=n, names=(n,), rule=rule) for n, rule in rules.items()])
         5.0
     """
     return math.hypot(*(part.rule.sensitivity for part in parts))

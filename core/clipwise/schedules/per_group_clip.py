@@ -50,7 +50,8 @@ class PerGroupClip:
         >>> from clipwise.schedules import sensitivity_of
         >>> encoder = ClipGroup(name="encoder", parameters=("encoder.*",), max_norm=0.3)
         >>> head = ClipGroup(name="head", parameters=("head.*",), max_norm=0.4)
-        >>> sensitivity_of(PerGroupClip(groups=(encoder, head)), ["encoder.weight", "head.weight", "head.bias"])
+        >>> names = ["encoder.weight", "head.weight", "head.bias"]
+        >>> sensitivity_of(PerGroupClip(groups=(encoder, head)), names)
         0.5
     """
 
