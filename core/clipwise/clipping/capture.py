@@ -95,7 +95,9 @@ def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -
     Raises:
         RuntimeError: if `torch.func` cannot take an operation of the module.
     """
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
+    buffers: dict[str, Tensor] = {}
+    if next(module.buffers(), None) is not None:
+        buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
     with _batched(rows.size) as level, torch.enable_grad():
 
         def row(tensor: Tensor) -> Tensor:
@@ -229,7 +231,7 @@ class CaptureMode(TorchFunctionMode):
 
     def _meets(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         data = weight = False
-        for value in _tensors((args, kwargs) if kwargs else args):
+        for value in _tensors((args, kwargs)) if kwargs else _tensors(args):
             if _functorch.is_batchedtensor(value):
                 data = True
             elif value.requires_grad:
@@ -254,6 +256,8 @@ class CaptureMode(TorchFunctionMode):
         )
         if meeting.finish is not None:
             return meeting.finish()
+        if isinstance(meeting.outputs, Tensor):
+            return self.data(meeting.outputs)
         return tree_map_only(Tensor, self.data, meeting.outputs)
 
 

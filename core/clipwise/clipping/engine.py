@@ -23,7 +23,7 @@ from clipwise.clipping.memory import (
     whole_model_units,
 )
 from clipwise.clipping.norms import joint
-from clipwise.clipping.parameters import Leaves, parameters_of, trained_tensors
+from clipwise.clipping.parameters import Leaves, leaves_of, parameters_of
 from clipwise.clipping.refusals import require_supported
 from clipwise.clipping.scaling import Scaling
 from clipwise.clipping.sums import Sums
@@ -140,11 +140,12 @@ class ClippingEngine:
                 f"{rows.size} rows are no whole number of groups of {group}; pad with rows of weight 0"
             )
         require_supported(self.module)
-        trained, aliases = trained_tensors(self.module)
+        leaves = leaves_of(self.module)
+        trained = leaves.trained
         key = int(torch.randint(2**62, ()).item()) if key is None else key
         work = Work(
             trained=trained,
-            leaves=Leaves(self.module, aliases),
+            leaves=leaves,
             scaling=Scaling(rule, tuple(trained)),
             group=group,
             signature=signature_of(self.module, rows, trained),

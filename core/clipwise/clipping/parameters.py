@@ -51,23 +51,37 @@ def trained_tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str
     Raises:
         UnsupportedModule: if they cannot be trained with per-sample gradients.
     """
+    found = leaves_of(module)
+    return found.trained, found.aliases
+
+
+def leaves_of(module: nn.Module) -> "Leaves":
+    """Return the trainable parameters of `module`.
+
+    Raises:
+        UnsupportedModule: if they cannot be trained with per-sample gradients.
+    """
     trained: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     canonical: dict[tuple[object, ...], str] = {}
+    held: dict[int, nn.Parameter] = {}
+    names: dict[int, str] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if not parameter.requires_grad:
             continue
+        held[id(parameter)] = parameter
         _require_plain(name, parameter)
         place = (parameter.data_ptr(), parameter.device, parameter.dtype, parameter.shape, parameter.stride())
         # An empty tensor has no address of its own.
         key: tuple[object, ...] = place if parameter.numel() else (name,)
         aliases[name] = canonical.setdefault(key, name)
+        names[id(parameter)] = aliases[name]
         if aliases[name] == name:
             trained[name] = parameter.detach()
     if not trained:
         raise UnsupportedModule("", "it has no trainable parameter; set requires_grad on those to train")
     _require_disjoint(trained)
-    return trained, aliases
+    return Leaves(trained=trained, aliases=aliases, held=held, names=names)
 
 
 def _require_plain(name: str, parameter: nn.Parameter) -> None:
@@ -104,19 +118,24 @@ class Leaves:
     """The trainable parameters of a module themselves, where autograd's graphs end.
 
     Attributes:
-        names: canonical name of each.
+        trained: canonical name to tensor, without its graph, in the module's order, each storage once.
+        aliases: every name of a trainable tensor to its canonical name.
+        names: canonical name of each parameter.
         tensors: the parameters; several of one name if they share a storage.
     """
 
-    def __init__(self, module: nn.Module, aliases: dict[str, str]) -> None:
-        self._names = {
-            id(parameter): aliases[name]
-            for name, parameter in module.named_parameters(remove_duplicate=False)
-            if name in aliases
-        }
-        held = {id(parameter): parameter for parameter in module.parameters() if id(parameter) in self._names}
-        self.names = tuple(self._names[key] for key in held)
+    def __init__(
+        self,
+        *,
+        trained: dict[str, Tensor],
+        aliases: dict[str, str],
+        held: dict[int, nn.Parameter],
+        names: dict[int, str],
+    ) -> None:
+        self.trained, self.aliases = trained, aliases
+        self.names = tuple(names[key] for key in held)
         self.tensors = tuple(held.values())
+        self._names = names
 
     def name(self, tensor: Tensor) -> str | None:
         """Return the canonical name of `tensor` if it is one of the parameters."""
