@@ -2,13 +2,53 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from clipwise.clipping.dropout import row_keys
 from clipwise.clipping.row_mode import RowMode
+
+Clip: TypeAlias = Callable[[dict[str, float]], dict[str, float]]
+"""From one unit's norms by parameter to its factors by parameter."""
+
+
+def flat(max_norm: float) -> Clip:
+    """Return clipping by the joint norm."""
+
+    def clip(norms: dict[str, float]) -> dict[str, float]:
+        joint = sum(norm**2 for norm in norms.values()) ** 0.5
+        return dict.fromkeys(norms, 1.0 if joint <= max_norm else max_norm / joint)
+
+    return clip
+
+
+def automatic(max_norm: float, stability: float) -> Clip:
+    """Return normalisation of the joint norm."""
+
+    def clip(norms: dict[str, float]) -> dict[str, float]:
+        joint = sum(norm**2 for norm in norms.values()) ** 0.5
+        return dict.fromkeys(norms, max_norm / (joint + stability))
+
+    return clip
+
+
+def per_group(bounds: dict[tuple[str, ...], float]) -> Clip:
+    """Return clipping of the named parameters by their joint norm, each group with its bound."""
+
+    def clip(norms: dict[str, float]) -> dict[str, float]:
+        factors = {}
+        for names, bound in bounds.items():
+            factors |= flat(bound)({name: norms[name] for name in names})
+        return factors
+
+    return clip
+
+
+def per_parameter(max_norm: float) -> Clip:
+    """Return clipping of each parameter by its own norm, with one bound for each."""
+    return lambda norms: {name: flat(max_norm)({name: norm})[name] for name, norm in norms.items()}
 
 
 def storages(module: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -60,12 +100,13 @@ def clipped_sum(
     module: nn.Module,
     loss: Callable[..., Tensor],
     batch: tuple[Any, ...],
-    max_norm: float | None,
+    max_norm: float | Clip | None,
     *,
     group: int = 1,
     key: int | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return the sum of the units' clipped gradients and their norms before clipping, (G,), in float64."""
+    clip = flat(max_norm) if isinstance(max_norm, int | float) else max_norm
     inputs, targets, weights = batch
     rows = targets.shape[0]
     keys = None if key is None else row_keys(key, rows)
@@ -74,11 +115,11 @@ def clipped_sum(
     for start in range(0, rows, group):
         unit = range(start, start + group)
         grads = unit_gradient(module, loss, inputs, targets, weights, unit, keys)
-        norm = torch.cat([grad.double().flatten() for grad in grads.values()]).norm()
-        factor = 1.0 if max_norm is None else min(1.0, max_norm / max(float(norm), 1e-300))
+        own = {name: float(grad.double().norm()) for name, grad in grads.items()}
+        factors = dict.fromkeys(own, 1.0) if clip is None else clip(own)
         for name, grad in grads.items():
-            total[name] = total[name] + factor * grad
-        norms.append(norm)
+            total[name] = total[name] + factors[name] * grad
+        norms.append(torch.cat([grad.double().flatten() for grad in grads.values()]).norm())
     return total, torch.stack(norms) if norms else torch.zeros(0, dtype=torch.float64)
 
 

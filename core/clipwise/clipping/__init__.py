@@ -3,16 +3,31 @@
 from clipwise.clipping.batch import Batch
 from clipwise.clipping.engine import ClippedSum, ClippingEngine, clipped_gradients
 from clipwise.clipping.losses import LOSSES, Loss, as_loss
-from clipwise.schedules import ClipRule, FlatClip
+from clipwise.schedules import (
+    AnyClipRule,
+    AutomaticClip,
+    ClipGroup,
+    ClipRule,
+    FlatClip,
+    PartedClipRule,
+    PerGroupClip,
+    PerParameterClip,
+)
 
 __all__ = [
     "LOSSES",
+    "AnyClipRule",
+    "AutomaticClip",
     "Batch",
+    "ClipGroup",
     "ClipRule",
     "ClippedSum",
     "ClippingEngine",
     "FlatClip",
     "Loss",
+    "PartedClipRule",
+    "PerGroupClip",
+    "PerParameterClip",
     "as_loss",
     "clipped_gradients",
 ]

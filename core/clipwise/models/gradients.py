@@ -15,10 +15,15 @@ class Gradients:
             is noise of `s / divisor` on these.
         divisor: what the sum was divided by.
         sample_losses: loss of every row, (B,), before its weight; 0 for padding (weight 0).
-        sample_norms: norm of every unit's gradient before clipping, (G,), float64, 0 where it was not
+        sample_norms: joint norm of every unit's gradient before clipping, (G,), float64, 0 where it was not
             finite; None without clipping.
-        clip_factors: what every unit's gradient was multiplied with, (G,); None without clipping.
-        sensitivity: most that one unit can contribute to the sum, in L2 norm; None without clipping.
+        clip_factors: what every unit's gradient was multiplied with, (G,), the smallest of its parts; None
+            without clipping.
+        parts: what the K parts are called that the clip rule divides the parameters into; one where it
+            clips by the joint norm, and none without clipping.
+        part_norms: as `sample_norms`, of every part, (G, K).
+        part_factors: as `clip_factors`, of every part, (G, K).
+        sensitivity: most that one unit can contribute to the sum, in joint L2 norm; None without clipping.
         nonfinite: number of units that counted as zero because their gradient was not finite.
     """
 
@@ -27,6 +32,9 @@ class Gradients:
     sample_losses: Any
     sample_norms: Any | None = None
     clip_factors: Any | None = None
+    parts: tuple[str, ...] = ()
+    part_norms: Any | None = None
+    part_factors: Any | None = None
     sensitivity: float | None = None
     nonfinite: int = 0
 

@@ -28,7 +28,8 @@ class Model(ABC):
         Args:
             batch: `(inputs, targets)` or `(inputs, targets, sample_weights)`. Weights scale a row's loss
                 before clipping; a row of weight 0 is padding and contributes nothing.
-            max_norm: positive bound of a unit's L2 norm, or a clip rule; None clips nothing.
+            max_norm: positive bound of a unit's joint L2 norm, or a clip rule (`clipwise.schedules`); None
+                clips nothing.
             groups: number of consecutive rows that are one unit; None is one row.
             divisor: what the sum is divided by; None is the batch's own number of rows. Under Poisson
                 sampling it is the expected batch size.

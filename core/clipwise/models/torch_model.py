@@ -18,7 +18,7 @@ from clipwise.clipping.whole_model import require_row_losses
 from clipwise.errors import InvalidInput, UnsupportedModule
 from clipwise.models.gradients import Gradients
 from clipwise.models.model import Model
-from clipwise.schedules import ClipRule, as_clip_rule
+from clipwise.schedules import AnyClipRule, as_clip_rule, joint_sensitivity
 
 
 @final
@@ -60,7 +60,7 @@ class TorchModel(Model):
     def compute_batch_gradients(
         self,
         batch: Batch,
-        max_norm: float | ClipRule | None = None,
+        max_norm: float | AnyClipRule | None = None,
         groups: int | None = None,
         divisor: float | None = None,
     ) -> Gradients:
@@ -75,7 +75,7 @@ class TorchModel(Model):
         if max_norm is None:
             return self._ordinary(rows, by)
         rule = as_clip_rule(max_norm)
-        return _gradients(self._engine.clipped_sum(rows, rule, group=group, divisor=by), rule, by)
+        return _gradients(self._engine.clipped_sum(rows, rule, group=group, divisor=by), by)
 
     def apply_updates(self, updates: Mapping[str, Tensor]) -> None:
         """Add `updates` to the parameters of the same names."""
@@ -160,14 +160,17 @@ class TorchModel(Model):
             yield rows.slice(start, start + step)
 
 
-def _gradients(clipped: ClippedSum, rule: ClipRule, divisor: float) -> Gradients:
+def _gradients(clipped: ClippedSum, divisor: float) -> Gradients:
     return Gradients(
         values=clipped.values,
         divisor=divisor,
         sample_losses=clipped.losses,
         sample_norms=clipped.norms,
         clip_factors=clipped.factors,
-        sensitivity=rule.sensitivity,
+        parts=tuple(part.label for part in clipped.parts),
+        part_norms=clipped.part_norms,
+        part_factors=clipped.part_factors,
+        sensitivity=joint_sensitivity(clipped.parts),
         nonfinite=int(clipped.nonfinite),
     )
 

@@ -16,7 +16,7 @@ from clipwise.models.gradients import Gradients
 from clipwise.models.model import Model
 from clipwise.optim.optimizer import Optimizer
 from clipwise.privacy.accountant import EpsilonCurve
-from clipwise.schedules import ClipRule
+from clipwise.schedules import AnyClipRule
 from clipwise.training.batches import PhysicalBatches
 from clipwise.training.evaluation import Evaluation
 from clipwise.training.events import Event, Measured, Pace, Progressed
@@ -66,7 +66,7 @@ class Trainer:
     mechanism: Mechanism
     batches: PhysicalBatches
     steps: int
-    rule: ClipRule | float | None
+    rule: AnyClipRule | float | None
     expected_batch_size: float
     evaluation: Evaluation
     spent: EpsilonCurve | None = None
