@@ -42,6 +42,12 @@ def backward(
         found = record.rule.contributions(
             record.weights, record.saved, list(islice(remaining, len(record.edges))), units
         )
+        for weight, one in zip(record.weights, found, strict=True):
+            if one is not None and one.shape != weight.shape:
+                raise RuntimeError(
+                    f"the rule '{record.rule.name}' has gradients {tuple(one.shape)} for a weight of shape "
+                    f"{tuple(weight.shape)}"
+                )
         met += [
             (weight, one)
             for weight, one in zip(record.weights, found, strict=True)

@@ -242,18 +242,19 @@ class CaptureMode(TorchFunctionMode):
 
     def _record(self, rule: Rule, func: Callable[..., Any], meeting: Meeting, why: str) -> Any:
         places = meeting.places
-        self.records.append(
-            Record(
-                rule=rule,
-                operation=getattr(func, "__name__", str(func)),
-                why=why,
-                weights=meeting.weights,
-                saved=meeting.saved,
-                versions=tuple(tensor._version for tensor in _tensors((meeting.saved, meeting.weights))),  # noqa: SLF001
-                edges=tuple(map(get_gradient_edge, places)),
-                output_bytes=sum(place.numel() * place.element_size() for place in places),
+        if places:  # an operation without any has numbers without gradients for its outputs, or weights
+            self.records.append(
+                Record(
+                    rule=rule,
+                    operation=getattr(func, "__name__", str(func)),
+                    why=why,
+                    weights=meeting.weights,
+                    saved=meeting.saved,
+                    versions=tuple(tensor._version for tensor in _tensors((meeting.saved, meeting.weights))),  # noqa: SLF001
+                    edges=tuple(map(get_gradient_edge, places)),
+                    output_bytes=sum(place.numel() * place.element_size() for place in places),
+                )
             )
-        )
         if meeting.finish is not None:
             return meeting.finish()
         if isinstance(meeting.outputs, Tensor):

@@ -20,7 +20,11 @@ def square(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A module, its loss, and a batch of `ROWS` rows."""
+    """A module, its loss, and a batch of `ROWS` rows.
+
+    Attributes:
+        without_rule: names of the operations that `any_operation` takes, where that is tested.
+    """
 
     name: str
     module: Callable[[], nn.Module]
@@ -28,6 +32,7 @@ class Setting:
     loss: Callable[..., Tensor] = square
     targets: Callable[[], Tensor] = lambda: torch.zeros(ROWS)
     training: bool = True
+    without_rule: frozenset[str] = frozenset()
 
 
 class Twice(nn.Module):

@@ -8,13 +8,27 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipwise.clipping.rules import whole_batch
-from clipwise.clipping.rules.arithmetic import addition, multiplication
+from clipwise.clipping.rules.arithmetic import (
+    addition,
+    division,
+    multiplication,
+    prelu,
+    reversed_subtraction,
+    subtraction,
+    where,
+    where_method,
+    written,
+)
+from clipwise.clipping.rules.concatenation import cat, stack
 from clipwise.clipping.rules.convolution import conv1d, conv2d, conv3d
 from clipwise.clipping.rules.embedding import embedding
+from clipwise.clipping.rules.embedding_bag import embedding_bag
 from clipwise.clipping.rules.linear import linear
-from clipwise.clipping.rules.matmul import addmm, matmul
+from clipwise.clipping.rules.matmul import matmul, outer, tensordot
 from clipwise.clipping.rules.normalization import group_norm, layer_norm, rms_norm
+from clipwise.clipping.rules.product import bilinear, einsum
 from clipwise.clipping.rules.rule import Rule
+from clipwise.clipping.rules.selection import getitem, index_select
 
 RULES: dict[Callable[..., Any], Rule] = {
     functional.linear: linear,
@@ -33,7 +47,30 @@ RULES: dict[Callable[..., Any], Rule] = {
     Tensor.matmul: matmul,
     Tensor.mm: matmul,
     Tensor.__matmul__: matmul,
-    torch.addmm: addmm,
+    Tensor.__rmatmul__: matmul,
+    torch.bmm: matmul,
+    Tensor.bmm: matmul,
+    torch.mv: matmul,
+    Tensor.mv: matmul,
+    torch.dot: matmul,
+    Tensor.dot: matmul,
+    torch.einsum: einsum,
+    torch.tensordot: tensordot,
+    torch.outer: outer,
+    Tensor.outer: outer,
+    torch.bilinear: bilinear,
+    functional.embedding_bag: embedding_bag,
+    functional.prelu: prelu,
+    torch.prelu: prelu,
+    Tensor.__getitem__: getitem,
+    torch.index_select: index_select,
+    Tensor.index_select: index_select,
+    torch.where: where,
+    Tensor.where: where_method,
+    torch.cat: cat,
+    torch.concat: cat,
+    torch.concatenate: cat,
+    torch.stack: stack,
     torch.add: addition,
     Tensor.add: addition,
     Tensor.__add__: addition,
@@ -42,6 +79,25 @@ RULES: dict[Callable[..., Any], Rule] = {
     Tensor.mul: multiplication,
     Tensor.__mul__: multiplication,
     Tensor.__rmul__: multiplication,
+    torch.sub: subtraction,
+    torch.subtract: subtraction,
+    Tensor.sub: subtraction,
+    Tensor.__sub__: subtraction,
+    torch.rsub: reversed_subtraction,
+    Tensor.__rsub__: reversed_subtraction,
+    torch.div: division,
+    torch.true_divide: division,
+    Tensor.div: division,
+    Tensor.true_divide: division,
+    Tensor.__truediv__: division,
+    Tensor.add_: written(addition),
+    Tensor.__iadd__: written(addition),
+    Tensor.sub_: written(subtraction),
+    Tensor.__isub__: written(subtraction),
+    Tensor.mul_: written(multiplication),
+    Tensor.__imul__: written(multiplication),
+    Tensor.div_: written(division),
+    Tensor.__itruediv__: written(division),
 }
 """Which rule knows which operation; every other one is taken by `any_operation`."""
 

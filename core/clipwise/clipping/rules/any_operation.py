@@ -128,12 +128,13 @@ def contributions(
         return [None] * len(weights)
 
     def pulled(row: tuple[Tensor, ...], row_gradients: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
-        outputs, pull = vjp(lambda *values: call(values, row), *fixed)
+        outputs, pull, *_ = vjp(lambda *values: call(values, row), *fixed)
         filled = tuple(
             torch.zeros_like(output) if gradient is None else gradient.to(output.dtype)
             for output, gradient in zip(outputs, row_gradients, strict=True)
         )
-        return pull(filled)
+        found: tuple[Tensor, ...] = pull(filled)
+        return found
 
     axes = tuple(None if lost else axis for lost, axis in zip(missing, places, strict=True))
     found = vmap(pulled, in_dims=(0, axes), randomness="different")(rows, tuple(gradients))

@@ -1,4 +1,4 @@
-"""Products of data with a matrix of weights: `x @ W`, `addmm(b, x, W)`."""
+"""Products of data with a weight: `x @ W` by its fastest kernel, all others as `product` has them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from clipwise.clipping.contributions import Contribution, Dense, Outer
-from clipwise.clipping.rules.linear import summed_positions
+from clipwise.clipping.contributions import Contribution, Outer
+from clipwise.clipping.rules import product
+from clipwise.clipping.rules.equation import matmul_equation
 from clipwise.clipping.rules.rule import Meeting, Rule, as_place
 
 if TYPE_CHECKING:
@@ -17,53 +18,52 @@ if TYPE_CHECKING:
 
 
 def matmul_forward(capture: CaptureMode, input: Tensor, other: Tensor) -> Meeting | str:  # noqa: A002
-    """Run `x @ W` on rows (B, ..., I) with W (I, O)."""
-    if not capture.is_data(input) or capture.is_data(other):
-        return "the weight is the left operand"
-    if other.dim() != 2 or input.dim() < 1:
-        return "the weight is no matrix"
-    x = capture.physical(input)
-    with capture.whole_batch():
-        y = as_place(torch.matmul(x, capture.detached(other, x)))
-    return Meeting(weights=(other,), saved=(x.detach(),), places=(y,), outputs=y)
+    """Run `x @ W`, of any numbers of axes, either of which is the weight."""
+    if capture.is_data(input) and not capture.is_data(other) and other.dim() == 2:
+        x = capture.physical(input)
+        with capture.whole_batch():
+            y = as_place(torch.matmul(x, capture.detached(other, x)))
+        return Meeting(weights=(other,), saved=(x.detach(),), places=(y,), outputs=y)
+    terms, output = matmul_equation(input.dim(), other.dim())
+    return product.product_forward(capture, terms, output, (input, other))
 
 
 def matmul_contributions(
     weights: Sequence[Tensor], saved: Any, gradients: Sequence[Tensor | None], units: int
 ) -> list[Contribution | None]:
     """Return `sum_p x_p g_p^T`."""
+    if len(saved) > 1:
+        return product.contributions(weights, saved, gradients, units)
     (x,), (g,) = saved, gradients
     if g is None:
-        return [None] * len(weights)
-    found: list[Contribution | None] = [
-        Outer(x.reshape(units, -1, x.shape[-1]), g.reshape(units, -1, g.shape[-1]))
-    ]
-    if len(weights) > 1:
-        found.insert(0, Dense(summed_positions(g.reshape(units, -1, g.shape[-1]))))
-    return found
+        return [None]
+    return [Outer(x.reshape(units, -1, x.shape[-1]), g.reshape(units, -1, g.shape[-1]))]
 
 
-def addmm_forward(
+def outer_forward(capture: CaptureMode, input: Tensor, vec2: Tensor) -> Meeting | str:  # noqa: A002
+    """Run `torch.outer`."""
+    return product.product_forward(capture, ("i", "j"), "ij", (input, vec2))
+
+
+def tensordot_forward(
     capture: CaptureMode,
-    input: Tensor,  # noqa: A002
-    mat1: Tensor,
-    mat2: Tensor,
-    *,
-    beta: float = 1,
-    alpha: float = 1,
+    a: Tensor,
+    b: Tensor,
+    dims: Any = 2,
+    out: Tensor | None = None,
 ) -> Meeting | str:
-    """Run `b + x @ W` on rows (B, N, I) with W (I, O) and b (O,)."""
-    if beta != 1 or alpha != 1:
-        return "it scales its operands"
-    if not capture.is_data(mat1) or not capture.is_weight(mat2) or not capture.is_weight(input):
-        return "its operands are not bias, data, weight"
-    if input.shape != mat2.shape[1:]:
-        return "its bias is no vector"
-    x = capture.physical(mat1)
-    with capture.whole_batch():
-        y = torch.matmul(x, capture.detached(mat2, x)) + capture.detached(input, x)
-    return Meeting(weights=(input, mat2), saved=(x.detach(),), places=(y,), outputs=y)
+    """Run `torch.tensordot`."""
+    if out is not None or isinstance(dims, Tensor):
+        return "it is called with out, or with dims as a tensor"
+    letters = [chr(ord("a") + i) for i in range(a.dim())]
+    others = [chr(ord("A") + i) for i in range(b.dim())]
+    pairs = (range(-dims, 0), range(dims)) if isinstance(dims, int) else dims
+    for i, j in zip(*pairs, strict=True):
+        others[j] = letters[i]
+    once = [letter for letter in (*letters, *others) if (letter in letters) != (letter in others)]
+    return product.product_forward(capture, ("".join(letters), "".join(others)), "".join(once), (a, b))
 
 
 matmul = Rule(name="matmul", forward=matmul_forward, contributions=matmul_contributions)
-addmm = Rule(name="addmm", forward=addmm_forward, contributions=matmul_contributions)
+tensordot = Rule(name="tensordot", forward=tensordot_forward, contributions=product.contributions)
+outer = Rule(name="outer", forward=outer_forward, contributions=product.contributions)

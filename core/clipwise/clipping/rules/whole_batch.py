@@ -113,10 +113,10 @@ def cross_entropy(
 def _dropout(drop: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def dropped(
         capture: CaptureMode,
-        input: Tensor,
+        input: Tensor,  # noqa: A002
         p: float = 0.5,
         training: bool = True,
-        inplace: bool = False,  # noqa: A002
+        inplace: bool = False,
     ) -> Tensor:
         if not training or p == 0 or not capture.is_data(input):
             return input if not training or p == 0 else NotImplemented
