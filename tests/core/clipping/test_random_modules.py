@@ -1,0 +1,135 @@
+"""Exactness on modules that nobody has named: random programs against the slow oracle."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, note, settings
+from tests import reference
+from tests.core.clipping.random_modules import LOSSES, Program, batch_of, module_of, programs, rows_of
+from tests.core.clipping.rounding import amplification
+from torch import Tensor
+
+from clipwise.clipping import ClippedSum, ClippingEngine, FlatClip
+from clipwise.clipping.batch import as_rows
+
+EXAMPLES = int(os.environ.get("CLIPWISE_RANDOM_MODULES", "200"))
+"""Of each test; more are found with `CLIPWISE_RANDOM_MODULES=5000`, which also draws anew in each run."""
+KEY = 77
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+MAY_FALL_BACK: dict[str, str] = {
+    "derived changed": "a derived weight is written to between its uses",
+    "lstm": "X",
+    "gru, time first": "X",
+    "rnn": "X",
+    "lstm cell": "X",
+}
+"""Parts for which the whole model may go through `vmap(grad)`, with the reason."""
+
+profile = settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES == 200,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+seen: Counter[str] = Counter()
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told() -> Iterator[None]:
+    """Say how many modules went which way; shown by `pytest -s`."""
+    yield
+    print("random modules:", dict(seen))
+
+
+def bound_of(program: Program, norms: Tensor) -> float:
+    """Return a bound that scales some units and others not."""
+    ordered = norms[norms > 0].sort().values
+    if not len(ordered):
+        return 1.0
+    at = min(int(program.bound * len(ordered)), len(ordered) - 1)
+    return float(ordered[max(at - 1, 0) : at + 1].mean())
+
+
+def found_by_engine(
+    program: Program, dtype: torch.dtype, rows: int, bound: float
+) -> tuple[ClippedSum, ClippingEngine]:
+    module = module_of(program, dtype)
+    engine = ClippingEngine(module, LOSSES[program.head], microbatch_size=program.microbatch)
+    batch = as_rows(batch_of(program, rows, dtype))
+    found = engine.clipped_sum(batch, FlatClip(max_norm=bound), group=program.group, key=KEY)
+    return found, engine
+
+
+def expected_of(
+    program: Program, rows: int, bound: float | None, dtype: torch.dtype = torch.float64
+) -> tuple[dict[str, Tensor], Tensor]:
+    module = module_of(program, dtype)
+    batch = batch_of(program, rows, dtype)
+    return reference.clipped_sum(module, LOSSES[program.head], batch, bound, group=program.group, key=KEY)
+
+
+def compare(program: Program, dtype: torch.dtype, *, crowded: bool) -> None:
+    note(repr(program))
+    rows = rows_of(program, module_of(program, torch.float64), crowded=crowded)
+    try:
+        _, norms = expected_of(program, rows, None)
+    except RuntimeError as error:  # an operation in place that autograd itself refuses
+        assume("modified by an inplace operation" not in str(error))
+        assume("is a view and is being modified inplace" not in str(error))
+        raise
+    assume(bool(norms.isfinite().all()))
+    bound = bound_of(program, norms)
+    expected, _ = expected_of(program, rows, bound)
+    found, engine = found_by_engine(program, dtype, rows, bound)
+    assert list(found.values) == list(expected)
+    got, wanted = joined(found.values, found.norms), joined(expected, norms)
+    errors = {name: reference.relative_error(got[name], value) for name, value in wanted.items()}
+    off = {name: error for name, error in errors.items() if error > TOLERANCE[dtype]}
+    seen["modules"] += 1
+    if off:
+        lost = rounding_of(program, rows, bound, dtype, wanted)
+        for name, error in off.items():
+            assert lost[name] > TOLERANCE[dtype] / 3, f"{name} is off by {error:.1e}"
+        seen["with a sum that cancels"] += 1
+        seen["nothing but rounding"] += "everything" in off
+    if engine.whole_model:
+        seen["by the whole model"] += 1
+        parts = {str(step.part) for step in program.steps}
+        assert parts & set(MAY_FALL_BACK), f"fell back: {engine.whole_model}"
+
+
+def joined(values: dict[str, Tensor], norms: Tensor) -> dict[str, Tensor]:
+    """Return everything that is compared: each sum, all of them as one vector, and the norms."""
+    everything = torch.cat([value.double().flatten() for value in values.values()])
+    return {**values, "everything": everything, "norms": norms}
+
+
+def rounding_of(
+    program: Program, rows: int, bound: float, dtype: torch.dtype, wanted: dict[str, Tensor]
+) -> dict[str, float]:
+    """Return how far rounding alone moves each sum: between operations, or within those of a plain loop."""
+    shaken = amplification(lambda: joined(*expected_of(program, rows, bound)))
+    plain = joined(*expected_of(program, rows, bound, dtype))
+    unit = torch.finfo(dtype).eps
+    return {
+        name: max(unit * shaken[name], reference.relative_error(plain[name], value))
+        for name, value in wanted.items()
+    }
+
+
+@profile
+@given(program=programs())
+def test_random_modules_equal_a_loop_over_single_samples(program: Program) -> None:
+    for crowded in (False, True):
+        compare(program, torch.float64, crowded=crowded)
+
+
+@profile
+@given(program=programs())
+def test_random_modules_in_float32(program: Program) -> None:
+    compare(program, torch.float32, crowded=False)
