@@ -1,6 +1,6 @@
 """Operations that need help where a single row of a batch runs under `vmap`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -17,8 +17,8 @@ _VF: Any = torch._VF  # noqa: SLF001 - torch.nn keeps its recurrent kernels ther
 class RowMode(TorchFunctionMode):
     """Within it, dropout masks come from the row's key, and recurrent layers can be taken by `vmap`.
 
-    Dropout inside of composite operations (attention, stacked recurrent layers) is drawn by torch:
-    different for every row, and dependent on the microbatch.
+    Dropout inside of attention's own kernels is drawn by torch: different for every row, and dependent on
+    the microbatch. Stacked recurrent layers with dropout are run layer by layer.
 
     Args:
         key: dropout key of the row, 0-d.
@@ -33,15 +33,65 @@ class RowMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in _RECURRENT:
+        if func in _STACKS and not _packed(args):
+            return self._stacked(func, *_with_state_of_row(args))
+        if func in _STACKS or func in _CELLS:
             return func(*_with_state_of_row(args), **kwargs)
         drop = _DROPOUTS.get(func)
         if drop is None:
             return func(*args, **kwargs)
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
+        return drop(self._next_key(), *args, **kwargs)
+
+    def _next_key(self) -> Tensor:
         self._drops += 1
-        return drop(call_key(self._key, self._drops), *args, **kwargs)
+        return call_key(self._key, self._drops)
+
+    def _stacked(
+        self,
+        func: Callable[..., Any],
+        x: Tensor,
+        states: Any,
+        weights: Sequence[Tensor],
+        biases: bool,
+        layers: int,
+        dropout: float,
+        training: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> Any:
+        """Run recurrent layers one by one if there is dropout between them, on (T, N, ...)."""
+        if not (training and dropout and layers > 1):
+            return func(x, states, weights, biases, layers, dropout, training, bidirectional, batch_first)
+        alone = isinstance(states, Tensor)
+        parts = (states,) if alone else states
+        x = x.transpose(0, 1) if batch_first else x
+        directions = 2 if bidirectional else 1
+        width = len(weights) // layers
+        ends = []
+        for layer in range(layers):
+            if layer:
+                x = drop_elements(self._next_key(), x, dropout)
+            begin = tuple(part[layer * directions : (layer + 1) * directions] for part in parts)
+            x, *end = func(
+                x,
+                begin[0] if alone else begin,
+                weights[layer * width : (layer + 1) * width],
+                biases,
+                1,
+                0.0,
+                True,
+                bidirectional,
+                False,
+            )
+            ends.append(end)
+        return x.transpose(0, 1) if batch_first else x, *map(torch.cat, zip(*ends, strict=True))
+
+
+def _packed(args: tuple[Any, ...]) -> bool:
+    """Tell whether a recurrent layer is given a packed sequence: its second argument is its batch sizes."""
+    return isinstance(args[1], Tensor) and not args[1].is_floating_point()
 
 
 def _with_state_of_row(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -49,26 +99,16 @@ def _with_state_of_row(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
     The kernels write into the state in place; zeros that torch.nn made itself are shared by all rows.
     """
+    if _packed(args):
+        return args
     x, state, *rest = args
-    if isinstance(state, Tensor) and not state.is_floating_point():
-        return args  # a packed sequence, whose second argument is its batch sizes
     zero = torch.zeros_like(x).sum()
     shared = isinstance(state, Tensor)
     return (x, state + zero if shared else tuple(part + zero for part in state), *rest)
 
 
-_RECURRENT = frozenset(
-    {
-        _VF.gru,
-        _VF.gru_cell,
-        _VF.lstm,
-        _VF.lstm_cell,
-        _VF.rnn_relu,
-        _VF.rnn_relu_cell,
-        _VF.rnn_tanh,
-        _VF.rnn_tanh_cell,
-    }
-)
+_STACKS = frozenset({_VF.gru, _VF.lstm, _VF.rnn_relu, _VF.rnn_tanh})
+_CELLS = frozenset({_VF.gru_cell, _VF.lstm_cell, _VF.rnn_relu_cell, _VF.rnn_tanh_cell})
 _DROPOUTS: dict[Any, Callable[..., Tensor]] = {
     functional.dropout: drop_elements,
     torch.dropout: drop_elements,

@@ -27,6 +27,7 @@ from clipwise.clipping.rules.linear import linear
 from clipwise.clipping.rules.matmul import matmul, outer, tensordot
 from clipwise.clipping.rules.normalization import group_norm, layer_norm, rms_norm
 from clipwise.clipping.rules.product import bilinear, einsum
+from clipwise.clipping.rules.recurrent import RECURRENT, frozen
 from clipwise.clipping.rules.rule import Rule
 from clipwise.clipping.rules.selection import getitem, index_select
 
@@ -98,6 +99,7 @@ RULES: dict[Callable[..., Any], Rule] = {
     Tensor.__imul__: written(multiplication),
     Tensor.div_: written(division),
     Tensor.__itruediv__: written(division),
+    **RECURRENT,
 }
 """Which rule knows which operation; every other one is taken by `any_operation`."""
 
@@ -110,5 +112,6 @@ WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.dropout2d: whole_batch.channels,
     functional.dropout3d: whole_batch.channels,
     Tensor.view: whole_batch.view,
+    **{operation: frozen(rule) for operation, rule in RECURRENT.items()},
 }
 """Operations without weights that do better on the whole batch."""
