@@ -33,7 +33,7 @@ def unguarded(func: Callable[..., Any]) -> Callable[..., Any] | None:
 
 def _copied(func: Callable[..., Any]) -> Callable[..., Any] | None:
     wrapped = getattr(func, "__wrapped__", func)
-    if not isinstance(wrapped, FunctionType) or not wrapped.__module__ not in _MODULES:
+    if not isinstance(wrapped, FunctionType) or wrapped.__module__ not in _MODULES:
         return None
     guards = {name for name in wrapped.__globals__ if name.startswith("has_torch_function")}
     if not guards & set(wrapped.__code__.co_names):
