@@ -63,7 +63,25 @@ def test_the_statement_is_what_dp_accounting_says(private: tuple[Path, list[dict
     epsilon = judge.get_epsilon(said["guarantee"]["delta"])
     assert said["guarantee"]["epsilon"] == pytest.approx(epsilon, abs=1e-6)
     assert told[-1]["epsilon"] == said["guarantee"]["epsilon"]
-    assert (how["steps"], how["noise_multiplier"], how["max_norm"]) == (20, 1.0, 1.0)
+    assert (how["steps"], how["noise_multiplier"], how["sensitivity"]) == (20, 1.0, 1.0)
+    assert how["clipping"] == {"kind": "flat", "max_norm": 1.0, "schedule": {"kind": "constant"}}
+
+
+def test_noise_is_calibrated_to_the_joint_sensitivity_of_the_clip_rule(tmp_path: Path) -> None:
+    clipping = {"kind": "per_parameter", "max_norm": 0.5, "bound": "each"}
+    told = run(tmp_path, {**PRIVATE, "training": {"steps": 2, "batch_size": 64}, "clipping": clipping})
+    assert told[-1]["type"] == "succeeded"
+    how = json.loads((tmp_path / "output" / "privacy.json").read_text())["mechanism"]
+    assert how["clipping"].items() >= clipping.items()
+    assert how["sensitivity"] == 1.0  # of four parameters
+
+
+def test_a_clip_rule_that_does_not_fit_the_model_fails_before_training(tmp_path: Path) -> None:
+    group = {"name": "first", "parameters": ["1.*"], "max_norm": 1.0}
+    told = run(tmp_path, {**PRIVATE, "clipping": {"kind": "per_group", "groups": [group]}})
+    assert (told[-1]["type"], told[-1]["code"]) == ("failed", "validation_failed")
+    assert "'3.weight' is in no group" in told[-1]["message"]
+    assert not any(message["type"] == "progress" for message in told)
 
 
 def test_27_the_statement_names_people_who_own_several_rows_whatever_column_they_are_in(

@@ -19,7 +19,7 @@ from clipwise.jobs.states import Phase, ReasonCode
 from clipwise.models import TorchModel, saved
 from clipwise.optim import Optimizer
 from clipwise.privacy import EpsilonCurve, PoissonGaussian, plain_statement, private_statement
-from clipwise.schedules import FlatClip
+from clipwise.schedules import sensitivity_of
 from clipwise.training import (
     Evaluation,
     Measured,
@@ -166,10 +166,12 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
     device = _device(task)
     module = task.architecture.build(schema.input_shape, schema.output_size).to(device, dtype)
     model = TorchModel(module.train(), loss)
-    rule = None if spec.clipping is None else FlatClip(max_norm=spec.clipping.max_norm)
+    rule = None if spec.clipping is None else spec.clipping.rule()
     samples, targets = (made_up.to(device) for made_up in _made_up(schema, dtype))
     choose_threads(module, samples, plan.expected_batch_size)
+    sensitivity = None
     if rule is not None:
+        sensitivity = sensitivity_of(rule, tuple(model.parameters))
         model.probe_independence((samples, targets))
     size = physical_size(
         plan.expected_batch_size,
@@ -185,7 +187,7 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
             spec.optimizer.regularizers,
             spec.optimizer.modules,
         ),
-        mechanism=_mechanism(task, rule),
+        mechanism=_mechanism(task, sensitivity),
         batches=PhysicalBatches(rows, train, size=size, dtype=dtype, device=device),
         steps=plan.steps,
         rule=rule,
@@ -226,16 +228,16 @@ def _device(task: Task) -> torch.device:
     return torch.device("cuda")
 
 
-def _mechanism(task: Task, rule: FlatClip | None) -> PoissonGaussian | ShuffledMean:
+def _mechanism(task: Task, sensitivity: float | None) -> PoissonGaussian | ShuffledMean:
     plan = task.plan
     if task.spec.privacy is None:
         return ShuffledMean(batch_size=task.spec.training.batch_size, seed=task.spec.training.seed)
-    if rule is None or plan.noise_multiplier is None:
+    if sensitivity is None or plan.noise_multiplier is None:
         raise ConfigurationError("a private job was planned without clipping or noise; submit it again")
     return PoissonGaussian(
         sampling_rate=plan.sampling_rate,
         noise_multiplier=plan.noise_multiplier,
-        max_norm=rule.sensitivity,
+        sensitivity=sensitivity,
         expected_batch_size=plan.expected_batch_size,
     )
 
@@ -279,13 +281,14 @@ def _export(task: Task, trainer: Trainer, model: TorchModel, folder: Path) -> li
 
 def _statement(task: Task, trainer: Trainer) -> dict[str, Any]:
     plan, schema, mechanism = task.plan, task.schema, trainer.mechanism
+    clipping = None if task.spec.clipping is None else task.spec.clipping.model_dump(mode="json")
     if not isinstance(mechanism, PoissonGaussian):
-        max_norm = None if task.spec.clipping is None else task.spec.clipping.max_norm
-        return plain_statement(max_norm=max_norm, steps=plan.steps)
-    if plan.epsilon is None or plan.delta is None or plan.accountant_version is None:
+        return plain_statement(clipping=clipping, steps=plan.steps)
+    if clipping is None or plan.epsilon is None or plan.delta is None or plan.accountant_version is None:
         raise ConfigurationError("a private job was planned without its epsilon; submit it again")
     return private_statement(
         mechanism,
+        clipping=clipping,
         steps=plan.steps,
         epsilon=plan.epsilon,
         delta=plan.delta,

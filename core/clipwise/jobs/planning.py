@@ -13,7 +13,7 @@ from typing import Any
 from clipwise import architectures, plugins
 from clipwise.data.schema import DatasetSchema
 from clipwise.errors import InvalidSpec, Problem
-from clipwise.jobs.spec import JobSpec
+from clipwise.jobs.spec import JobSpec, PerGroupClipping
 from clipwise.privacy.accountant import MIN_DELTA
 from clipwise.privacy.calibration import Calibration, NoiseRequest, settle
 from clipwise.schedules.bounds import SMALLEST_NORM
@@ -158,9 +158,10 @@ def _size_problems(spec: JobSpec, schema: DatasetSchema, training_size: int) -> 
 
 def _privacy_problems(spec: JobSpec) -> list[Problem]:
     problems = []
-    if spec.clipping is not None and spec.clipping.max_norm < SMALLEST_NORM:
-        detail = f"max_norm {spec.clipping.max_norm:g} is too small for arithmetic; give 1e-30 or more"
-        problems.append(Problem(pointer="/clipping/max_norm", detail=detail, code="too_small"))
+    for pointer, bound in _bounds(spec):
+        if bound < SMALLEST_NORM:
+            detail = f"max_norm {bound:g} is too small for arithmetic; give 1e-30 or more"
+            problems.append(Problem(pointer=f"{pointer}/max_norm", detail=detail, code="too_small"))
     if spec.privacy is not None and spec.privacy.delta < MIN_DELTA:
         detail = (
             f"delta {spec.privacy.delta:g} is below {MIN_DELTA:g}, where rounding of the accountant counts; "
@@ -168,6 +169,15 @@ def _privacy_problems(spec: JobSpec) -> list[Problem]:
         )
         problems.append(Problem(pointer="/privacy/delta", detail=detail, code="too_small"))
     return problems
+
+
+def _bounds(spec: JobSpec) -> list[tuple[str, float]]:
+    """Return the bounds that clipping has, with pointers to what holds them."""
+    if spec.clipping is None:
+        return []
+    if isinstance(spec.clipping, PerGroupClipping):
+        return [(f"/clipping/groups/{i}", group.max_norm) for i, group in enumerate(spec.clipping.groups)]
+    return [("/clipping", spec.clipping.max_norm)]
 
 
 def _model(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -24,6 +25,7 @@ from clipwise import architectures, plugins
 from clipwise.errors import InvalidSpec, Problem
 from clipwise.optim import modules as optimizer_modules
 from clipwise.optim import regularizers
+from clipwise.schedules import AutomaticClip, ClipGroup, FlatClip, PerGroupClip, PerParameterClip
 
 ListFromJson = Strict(False)
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -123,12 +125,101 @@ class ConstantSchedule(Part):
     kind: Literal["constant"] = "constant"
 
 
-class Clipping(Part):
+Bound = Annotated[float, Field(gt=0, le=1e12)]
+
+
+class FlatClipping(Part):
     """Every sample's gradient is scaled to a joint L2 norm of at most `max_norm`."""
 
     kind: Literal["flat"] = "flat"
-    max_norm: Annotated[float, Field(gt=0, le=1e12)]
+    max_norm: Bound
     schedule: ConstantSchedule = ConstantSchedule()
+
+    def rule(self) -> FlatClip:
+        """Return the clip rule."""
+        return FlatClip(max_norm=self.max_norm)
+
+
+class AutomaticClipping(Part):
+    """Every sample's gradient is scaled by `max_norm / (norm + stability)`: short ones grow, too (AUTO-S)."""
+
+    kind: Literal["automatic"]
+    max_norm: Bound = 1.0
+    stability: Annotated[float, Field(ge=1e-12, le=1e12)] = 0.01
+    schedule: ConstantSchedule = ConstantSchedule()
+
+    def rule(self) -> AutomaticClip:
+        """Return the clip rule."""
+        return AutomaticClip(max_norm=self.max_norm, stability=self.stability)
+
+
+class PerParameterClipping(Part):
+    """Every sample's gradient is clipped parameter by parameter.
+
+    `bound` says what `max_norm` bounds: `joint`, all K parameters together, each by `max_norm / sqrt(K)`;
+    `each`, every parameter, and all together by `max_norm * sqrt(K)`, which noise is then calibrated to.
+    """
+
+    kind: Literal["per_parameter"]
+    max_norm: Bound
+    bound: Literal["joint", "each"] = "joint"
+    schedule: ConstantSchedule = ConstantSchedule()
+
+    def rule(self) -> PerParameterClip:
+        """Return the clip rule."""
+        return PerParameterClip(max_norm=self.max_norm, bound=self.bound)
+
+
+class ParameterGroup(Part):
+    """Parameters that are clipped by their joint norm: names, or patterns of them such as `layers.0.*`."""
+
+    name: Name
+    parameters: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=500)], ...],
+        ListFromJson,
+        Field(min_length=1, max_length=1000),
+    ]
+    max_norm: Bound
+
+
+class PerGroupClipping(Part):
+    """Every sample's gradient is clipped group by group; every parameter is in exactly one group.
+
+    All groups together stay within the root of the sum of their squared bounds: noise is calibrated to it.
+    """
+
+    kind: Literal["per_group"]
+    groups: Annotated[tuple[ParameterGroup, ...], ListFromJson, Field(min_length=1, max_length=1000)]
+    schedule: ConstantSchedule = ConstantSchedule()
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        names = [group.name for group in self.groups]
+        twice = [i for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise _refusal(
+                *((("groups", i, "name"), f"'{names[i]}' is another group's name as well") for i in twice)
+            )
+        return self
+
+    def rule(self) -> PerGroupClip:
+        """Return the clip rule."""
+        return PerGroupClip(
+            groups=tuple(
+                ClipGroup(name=group.name, parameters=group.parameters, max_norm=group.max_norm)
+                for group in self.groups
+            )
+        )
+
+
+def _flat_if_unsaid(value: Any) -> Any:
+    return {"kind": "flat", **value} if isinstance(value, Mapping) else value
+
+
+Clipping = Annotated[
+    FlatClipping | AutomaticClipping | PerParameterClipping | PerGroupClipping,
+    Field(discriminator="kind"),
+]
 
 
 class Privacy(Part):
@@ -184,7 +275,7 @@ class JobSpec(Part):
     ]
     training: Training
     optimizer: OptimizerSpec = OptimizerSpec()
-    clipping: Clipping | None = None
+    clipping: Annotated[Clipping | None, BeforeValidator(_flat_if_unsaid)] = None
     privacy: Privacy | None = None
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
@@ -268,8 +359,10 @@ def _problem(item: Mapping[str, Any]) -> Problem:
 
 
 def _untagged(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Leave out the type of a feature, which pydantic puts between its place and its field."""
+    """Leave out the kind of a union's member, which pydantic puts between its place and its field."""
     match location:
+        case ("clipping", "flat" | "automatic" | "per_parameter" | "per_group", *rest):
+            return ("clipping", *rest)
         case ("features", int(place), "number" | "category" | "image" | "array", *rest):
             return ("features", place, *rest)
     return location

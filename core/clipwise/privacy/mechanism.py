@@ -26,7 +26,8 @@ class PoissonGaussian:
     :math:`g_i`, :math:`\|g_i\| \le C`, of the rows that were drawn, and releases
     :math:`(\sum_i g_i + \sigma C\,\mathcal{N}(0, I)) / b` with the public :math:`b`, never the realised
     batch size. A step that draws nobody is a step like any other. Under zero-out adjacency one row
-    changes the sum by at most :math:`C`, so the sensitivity is `max_norm`.
+    changes the sum by at most :math:`C`: the joint sensitivity that the clip rule states for the trained
+    parameters (`clipwise.schedules.sensitivity_of`).
 
     No seed can be given: coins and noise come from the operating system's entropy, so two runs of one
     job draw different rows and different noise. The generators are not part of the object's equality,
@@ -36,8 +37,8 @@ class PoissonGaussian:
 
     Attributes:
         sampling_rate: q, the probability with which each row takes part in a step.
-        noise_multiplier: sigma, the noise's standard deviation in units of `max_norm`.
-        max_norm: C, the L2 norm to which each row's gradient is clipped.
+        noise_multiplier: sigma, the noise's standard deviation in units of `sensitivity`.
+        sensitivity: C, the joint L2 norm within which each row's clipped gradient stays.
         expected_batch_size: b, the public number of rows that a noisy sum is divided by.
 
     Raises:
@@ -46,7 +47,7 @@ class PoissonGaussian:
 
     sampling_rate: float
     noise_multiplier: float
-    max_norm: float
+    sensitivity: float
     expected_batch_size: float
     _coins: np.random.Generator = field(
         default_factory=_system_generator, init=False, repr=False, compare=False
@@ -58,7 +59,7 @@ class PoissonGaussian:
     def __post_init__(self) -> None:
         if not 0 < self.sampling_rate <= 1:
             raise ValueError(f"sampling_rate is {self.sampling_rate}; it is a probability above 0")
-        for name in ("noise_multiplier", "max_norm", "expected_batch_size"):
+        for name in ("noise_multiplier", "sensitivity", "expected_batch_size"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be a positive, finite number")
@@ -66,7 +67,7 @@ class PoissonGaussian:
     @property
     def noise_std(self) -> float:
         """Standard deviation of the noise on each entry of the *sum*."""
-        return self.noise_multiplier * self.max_norm
+        return self.noise_multiplier * self.sensitivity
 
     def draw(self, rows: int) -> Indices:
         """Toss a coin for each of `rows` rows; return the positions of those drawn, ascending.

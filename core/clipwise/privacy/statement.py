@@ -1,7 +1,7 @@
 """The privacy statement: what a finished job guarantees, to whom, by what, and what it does not."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import clipwise
@@ -21,7 +21,7 @@ EXACT_NUMBERS = (
     "the choice of this job's settings, if they were chosen after looking at the rows or at exact numbers",
 )
 THREATS = (
-    "gradients are clipped (to max_norm, within 1e-6 of it) and summed in floating point, as it rounds",
+    "gradients are clipped (within 1e-6 of the sensitivity) and summed in floating point, as it rounds",
     "noise is drawn and added in floating point: its least significant bits (Mironov 2012) are not covered",
     "coins and noise come from PCG64DXSM with 128 bits of entropy of the operating system, not predictable",
     "the time that a job takes, and a failure for want of memory, are not covered",
@@ -31,6 +31,7 @@ THREATS = (
 def private_statement(
     mechanism: PoissonGaussian,
     *,
+    clipping: Mapping[str, Any],
     steps: int,
     epsilon: float,
     delta: float,
@@ -42,6 +43,7 @@ def private_statement(
 
     Args:
         mechanism: what drew the batches and the noise.
+        clipping: the clip rule, as JSON; `mechanism.sensitivity` is what it states of the trained parameters.
         steps: how many steps were executed.
         epsilon: what the accountant says of exactly these numbers.
         delta: the job's delta.
@@ -71,7 +73,8 @@ def private_statement(
             "sampling": "an independent coin for each row and step",
             "noise": "Gaussian, on the sum of clipped gradients, once for each step",
             "noise_multiplier": mechanism.noise_multiplier,
-            "max_norm": mechanism.max_norm,
+            "clipping": dict(clipping),
+            "sensitivity": mechanism.sensitivity,
             "sampling_rate": mechanism.sampling_rate,
             "expected_batch_size": mechanism.expected_batch_size,
             "steps": steps,
@@ -94,12 +97,17 @@ def private_statement(
     }
 
 
-def plain_statement(*, max_norm: float | None, steps: int) -> dict[str, Any]:
-    """Return the statement of a job without differential privacy: that there is no guarantee."""
+def plain_statement(*, clipping: Mapping[str, Any] | None, steps: int) -> dict[str, Any]:
+    """Return the statement of a job without differential privacy: that there is no guarantee.
+
+    Args:
+        clipping: the clip rule, as JSON; None without clipping.
+        steps: how many steps were executed.
+    """
     how = (
         "ordinary gradients"
-        if max_norm is None
-        else f"every row's gradient clipped to norm {max_norm:g} and no noise"
+        if clipping is None
+        else f"every row's gradient clipped by the rule '{clipping['kind']}' and no noise"
     )
     return {
         "format": FORMAT,
@@ -108,7 +116,11 @@ def plain_statement(*, max_norm: float | None, steps: int) -> dict[str, Any]:
             "summary": f"There is no privacy guarantee: the model was trained with {how}. "
             "It may reveal rows of its data.",
         },
-        "mechanism": {"kind": "none", "max_norm": max_norm, "steps": steps},
+        "mechanism": {
+            "kind": "none",
+            "clipping": None if clipping is None else dict(clipping),
+            "steps": steps,
+        },
         "outside": ["everything: the weights and all metrics"],
         "code": {"name": "clipwise", "version": clipwise.__version__},
     }

@@ -95,6 +95,16 @@ def test_epochs_become_steps(epochs: float, steps: int) -> None:
         ({"evaluation/fraction": 0.9999}, "/evaluation/fraction", "held out"),
         ({"privacy/delta": 1e-11}, "/privacy/delta", "1e-10"),
         ({"clipping/max_norm": 1e-31}, "/clipping/max_norm", "1e-30"),
+        (
+            {
+                "clipping": {
+                    "kind": "per_group",
+                    "groups": [{"name": "a", "parameters": ["*"], "max_norm": 1e-31}],
+                }
+            },
+            "/clipping/groups/0/max_norm",
+            "1e-30",
+        ),
         ({"training": {"epochs": 99_999.0, "batch_size": 1}}, "/training/epochs", "steps"),
     ],
 )

@@ -1,6 +1,7 @@
 """A job's specification: the example, its defaults, and what is said of each wrong field."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from clipwise.data.schema import DatasetSchema
 from clipwise.errors import InvalidSpec
 from clipwise.jobs.spec import JobSpec, parse, problems_of
+from clipwise.schedules import AutomaticClip, ClipGroup, FlatClip, PerGroupClip, PerParameterClip
 
 EXAMPLE: dict[str, Any] = {
     "name": "digits, epsilon 3",
@@ -104,6 +106,66 @@ def test_a_wrong_field_is_named_by_its_pointer(pointer: str, value: Any, says: s
     (problem,) = caught.value.problems
     # A field of a plug-in that is missing as a whole is reported at its `kind`.
     assert problem.pointer in (pointer, f"{pointer}/kind")
+    assert says in problem.detail
+
+
+GROUP = {"name": "first", "parameters": ["0.*"], "max_norm": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("clipping", "rule"),
+    [
+        ({"max_norm": 2.0}, FlatClip(max_norm=2.0)),
+        ({"kind": "flat", "max_norm": 2}, FlatClip(max_norm=2.0)),
+        ({"kind": "automatic"}, AutomaticClip(max_norm=1.0, stability=0.01)),
+        ({"kind": "automatic", "stability": 0.5}, AutomaticClip(stability=0.5)),
+        ({"kind": "per_parameter", "max_norm": 0.5}, PerParameterClip(max_norm=0.5)),
+        (
+            {"kind": "per_parameter", "max_norm": 0.5, "bound": "each"},
+            PerParameterClip(max_norm=0.5, bound="each"),
+        ),
+        (
+            {"kind": "per_group", "groups": [GROUP]},
+            PerGroupClip(groups=(ClipGroup(name="first", parameters=("0.*",), max_norm=1.0),)),
+        ),
+    ],
+)
+def test_every_clip_rule_can_be_asked_for(clipping: dict[str, Any], rule: Any) -> None:
+    spec = parse({**SMALLEST, "clipping": clipping})
+    assert spec.clipping is not None
+    assert spec.clipping.rule() == rule
+    assert parse(json.loads(json.dumps(spec.as_json()))) == spec
+    assert spec.as_json()["clipping"].items() >= clipping.items()
+
+
+@pytest.mark.parametrize(
+    ("clipping", "pointer", "says"),
+    [
+        ({"max_norm": -1.0}, "/clipping/max_norm", "greater than 0"),
+        ({}, "/clipping/max_norm", "required"),
+        ({"kind": "automatic", "stability": 0.0}, "/clipping/stability", "greater than or equal to"),
+        ({"kind": "automatic", "max_norms": 1.0}, "/clipping/max_norms", "no such field"),
+        ({"kind": "per_parameter", "max_norm": 1.0, "bound": "all"}, "/clipping/bound", "'joint' or 'each'"),
+        ({"kind": "per_group", "groups": []}, "/clipping/groups", "at least 1"),
+        (
+            {"kind": "per_group", "groups": [{**GROUP, "max_norm": 0}]},
+            "/clipping/groups/0/max_norm",
+            "than 0",
+        ),
+        ({"kind": "per_group", "groups": [GROUP, GROUP]}, "/clipping/groups/1/name", "another group"),
+        (
+            {"kind": "per_group", "groups": [{**GROUP, "parameters": []}]},
+            "/clipping/groups/0/parameters",
+            "1",
+        ),
+        ({"kind": "adaptive"}, "/clipping/kind", "'per_group'"),
+    ],
+)
+def test_a_wrong_clip_rule_is_named_by_its_pointer(clipping: dict[str, Any], pointer: str, says: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse({**SMALLEST, "clipping": clipping})
+    (problem,) = caught.value.problems
+    assert problem.pointer == pointer
     assert says in problem.detail
 
 

@@ -13,7 +13,7 @@ def mechanism(**changes: float) -> PoissonGaussian:
     numbers = {
         "sampling_rate": 0.1,
         "noise_multiplier": 2.0,
-        "max_norm": 1.5,
+        "sensitivity": 1.5,
         "expected_batch_size": 64.0,
     }
     return PoissonGaussian(**{**numbers, **changes})
@@ -70,7 +70,7 @@ def test_noise_is_gaussian_on_the_sum_and_divided_once_by_the_expected_size() ->
     assert shifted.mean() == pytest.approx(10.0, abs=6 * std / math.sqrt(zero.size))
 
 
-@pytest.mark.parametrize("name", ["noise_multiplier", "max_norm", "expected_batch_size", "sampling_rate"])
+@pytest.mark.parametrize("name", ["noise_multiplier", "sensitivity", "expected_batch_size", "sampling_rate"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_numbers_outside_of_their_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):

@@ -46,7 +46,7 @@ def test_01_sampler_and_accounting_are_one_object() -> None:
     assert np.mean(sizes) == pytest.approx(37, rel=0.02)
     assert np.var(sizes) == pytest.approx(1000 * 0.037 * 0.963, rel=0.2)  # a shuffled sampler has none
     noise = one.average({"w": np.zeros(100_000)}, 0)["w"] * one.expected_batch_size
-    assert noise.std() == pytest.approx(1.234 * one.max_norm, rel=0.02)
+    assert noise.std() == pytest.approx(1.234 * one.sensitivity, rel=0.02)
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.sampling_rate = 0.5  # type: ignore[misc]
 

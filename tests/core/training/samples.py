@@ -45,7 +45,7 @@ def model(seed: int = 0, dtype: torch.dtype = torch.float32) -> TorchModel:
 
 
 def mechanism(**changes: float) -> PoissonGaussian:
-    numbers = {"sampling_rate": 0.1, "noise_multiplier": 1.0, "max_norm": 1.0, "expected_batch_size": 20.0}
+    numbers = {"sampling_rate": 0.1, "noise_multiplier": 1.0, "sensitivity": 1.0, "expected_batch_size": 20.0}
     return PoissonGaussian(**{**numbers, **changes})
 
 
