@@ -592,6 +592,33 @@ export interface components {
             size: number;
         };
         /**
+         * AutomaticClipping
+         * @description Every sample's gradient is scaled by `max_norm / (norm + stability)`: short ones grow, too (AUTO-S).
+         */
+        AutomaticClipping: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "automatic";
+            /**
+             * Max Norm
+             * @default 1
+             */
+            max_norm: number;
+            /**
+             * @default {
+             *       "kind": "constant"
+             *     }
+             */
+            schedule: components["schemas"]["ConstantSchedule"];
+            /**
+             * Stability
+             * @default 0.01
+             */
+            stability: number;
+        };
+        /**
          * CategoryFeature
          * @description A column of labels, one-hot encoded in the order of `categories`.
          *
@@ -615,26 +642,6 @@ export interface components {
              * @enum {string}
              */
             type: "category";
-        };
-        /**
-         * Clipping
-         * @description Every sample's gradient is scaled to a joint L2 norm of at most `max_norm`.
-         */
-        Clipping: {
-            /**
-             * Kind
-             * @default flat
-             * @constant
-             */
-            kind: "flat";
-            /** Max Norm */
-            max_norm: number;
-            /**
-             * @default {
-             *       "kind": "constant"
-             *     }
-             */
-            schedule: components["schemas"]["ConstantSchedule"];
         };
         /**
          * ConstantSchedule
@@ -818,6 +825,25 @@ export interface components {
             pointer: string;
         };
         /**
+         * FlatClipping
+         * @description Every sample's gradient is scaled to a joint L2 norm of at most `max_norm`.
+         */
+        FlatClipping: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "flat";
+            /** Max Norm */
+            max_norm: number;
+            /**
+             * @default {
+             *       "kind": "constant"
+             *     }
+             */
+            schedule: components["schemas"]["ConstantSchedule"];
+        };
+        /**
          * Health
          * @description The state of a process or of what it needs.
          */
@@ -904,7 +930,8 @@ export interface components {
              * @description A training job, as it is submitted.
              */
             spec: {
-                clipping?: components["schemas"]["Clipping"] | null;
+                /** Clipping */
+                clipping?: (components["schemas"]["FlatClipping"] | components["schemas"]["AutomaticClipping"] | components["schemas"]["PerParameterClipping"] | components["schemas"]["PerGroupClipping"]) | null;
                 /** Dataset */
                 dataset: string;
                 /**
@@ -1012,7 +1039,8 @@ export interface components {
          * @description A training job, as it is submitted.
          */
         JobSpec: {
-            clipping?: components["schemas"]["Clipping"] | null;
+            /** Clipping */
+            clipping?: (components["schemas"]["FlatClipping"] | components["schemas"]["AutomaticClipping"] | components["schemas"]["PerParameterClipping"] | components["schemas"]["PerGroupClipping"]) | null;
             /** Dataset */
             dataset: string;
             /**
@@ -1411,6 +1439,18 @@ export interface components {
             object: "list";
         };
         /**
+         * ParameterGroup
+         * @description Parameters that are clipped by their joint norm: names, or patterns of them such as `layers.0.*`.
+         */
+        ParameterGroup: {
+            /** Max Norm */
+            max_norm: number;
+            /** Name */
+            name: string;
+            /** Parameters */
+            parameters: string[];
+        };
+        /**
          * PendingPlan
          * @description The answer while a plan is still being computed (202): ask again after `retry_after` seconds.
          */
@@ -1425,6 +1465,55 @@ export interface components {
             object: "pending_plan";
             /** Retry After */
             retry_after: number;
+        };
+        /**
+         * PerGroupClipping
+         * @description Every sample's gradient is clipped group by group; every parameter is in exactly one group.
+         *
+         *     All groups together stay within the root of the sum of their squared bounds: noise is calibrated to it.
+         */
+        PerGroupClipping: {
+            /** Groups */
+            groups: components["schemas"]["ParameterGroup"][];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "per_group";
+            /**
+             * @default {
+             *       "kind": "constant"
+             *     }
+             */
+            schedule: components["schemas"]["ConstantSchedule"];
+        };
+        /**
+         * PerParameterClipping
+         * @description Every sample's gradient is clipped parameter by parameter.
+         *
+         *     `bound` says what `max_norm` bounds: `joint`, all K parameters together, each by `max_norm / sqrt(K)`;
+         *     `each`, every parameter, and all together by `max_norm * sqrt(K)`, which noise is then calibrated to.
+         */
+        PerParameterClipping: {
+            /**
+             * Bound
+             * @default joint
+             * @enum {string}
+             */
+            bound: "joint" | "each";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "per_parameter";
+            /** Max Norm */
+            max_norm: number;
+            /**
+             * @default {
+             *       "kind": "constant"
+             *     }
+             */
+            schedule: components["schemas"]["ConstantSchedule"];
         };
         /**
          * Plan

@@ -12,7 +12,9 @@ export function Gradients({ job }: { job: Job }) {
   const metrics = useMetrics(job.id, active);
   const { smoothing, log, tools } = useChartChoices();
   const series = metrics.data?.series;
-  const maxNorm = job.spec.clipping?.max_norm;
+  const clipping = job.spec.clipping;
+  // Other rules bound no joint norm that could be drawn beside these.
+  const maxNorm = clipping?.kind === "flat" ? clipping.max_norm : undefined;
   const levels = useMemo(
     () => (maxNorm === undefined ? [] : [{ label: `max_norm ${number(maxNorm)}`, value: maxNorm }]),
     [maxNorm],
@@ -37,7 +39,7 @@ export function Gradients({ job }: { job: Job }) {
   return (
     <>
       <div className="spread">{tools}</div>
-      {maxNorm === undefined && (
+      {!clipping && (
         <Note>
           <span>This job does not clip. Its gradients are averaged as they are.</span>
         </Note>

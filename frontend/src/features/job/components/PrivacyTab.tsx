@@ -3,7 +3,7 @@ import { LineChart } from "@/components/charts/LineChart";
 import { DownloadLink } from "@/components/ui/Button";
 import { Facts, Panel } from "@/components/ui/Page";
 import { Empty } from "@/components/ui/State";
-import { integer, number, percent } from "@/lib/format";
+import { integer, number, percent, title } from "@/lib/format";
 import { targetEpsilon } from "@/lib/outcome";
 import { isTerminal, type Job } from "@/lib/wire";
 import { artifactHref } from "../api/job";
@@ -61,7 +61,7 @@ export function PrivacyTab({ job }: { job: Job }) {
               [privacy.target_epsilon ? "Target epsilon, a hard cap" : "Epsilon at the end", number(target, 5)],
               ["Delta", number(privacy.delta)],
               ["Noise multiplier", number(plan?.noise_multiplier ?? privacy.noise_multiplier, 5)],
-              ["Clipping bound (max_norm)", number(job.spec.clipping?.max_norm)],
+              ["Clip rule", ruleOf(job.spec.clipping)],
               ["Sampling rate (Poisson)", percent(plan?.sampling_rate, 3)],
               ["Steps", integer(plan?.steps)],
               ["Accountant", "privacy loss distribution (dp_accounting)"],
@@ -76,6 +76,12 @@ export function PrivacyTab({ job }: { job: Job }) {
       </Panel>
     </div>
   );
+}
+
+function ruleOf(clipping: Job["spec"]["clipping"]): string {
+  if (!clipping) return "none";
+  const bound = clipping.kind === "per_group" ? `${clipping.groups.length} groups` : `max_norm ${number(clipping.max_norm)}`;
+  return `${title(clipping.kind)}, ${bound}`;
 }
 
 const OUTSIDE: readonly (readonly [RegExp, string])[] = [

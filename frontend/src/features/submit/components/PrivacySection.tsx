@@ -1,4 +1,4 @@
-import { Choices } from "@/components/ui/Field";
+import { Choices, SelectField } from "@/components/ui/Field";
 import { NumberField } from "@/components/ui/NumberField";
 import { Note } from "@/components/ui/State";
 import { number } from "@/lib/format";
@@ -7,8 +7,16 @@ import { guaranteeOf, suggestedDelta, withGuarantee, type Guarantee } from "./dr
 import type { Form } from "./form";
 import { Section } from "./Section";
 
+const RULES = [
+  { value: "flat", label: "Flat: by the joint norm" },
+  { value: "automatic", label: "Automatic: to about one length" },
+  { value: "per_parameter", label: "Per parameter, in equal shares" },
+  { value: "per_group", label: "Per group (edit as JSON)", disabled: true },
+];
+
 export function PrivacySection({ form, dataset }: { form: Form; dataset: Dataset | undefined }) {
   const guarantee = guaranteeOf(form.draft);
+  const rule = form.get("/clipping/kind");
   const size = dataset?.schema.size.value ?? 1000;
   const isPrivate = dataset?.population.visibility === "private";
   return (
@@ -39,7 +47,7 @@ export function PrivacySection({ form, dataset }: { form: Form; dataset: Dataset
           {guarantee === "noise" && (
             <NumberField
               label="Noise multiplier"
-              hint="Standard deviation of the noise, in units of max_norm"
+              hint="Standard deviation of the noise, in units of the clipping bound"
               value={form.get("/privacy/noise_multiplier")}
               error={form.errorOf("/privacy/noise_multiplier")}
               onValue={(next) => form.set("/privacy/noise_multiplier", next)}
@@ -54,13 +62,21 @@ export function PrivacySection({ form, dataset }: { form: Form; dataset: Dataset
               onValue={(next) => form.set("/privacy/delta", next)}
             />
           )}
-          <NumberField
-            label="Clipping bound"
-            hint="max_norm: every sample’s gradient is scaled to at most this length"
-            value={form.get("/clipping/max_norm")}
-            error={form.errorOf("/clipping/max_norm")}
-            onValue={(next) => form.set("/clipping/max_norm", next)}
+          <SelectField
+            label="Clip rule"
+            value={typeof rule === "string" ? rule : "flat"}
+            options={RULES}
+            onValue={(kind) => form.set("/clipping", { kind, max_norm: form.get("/clipping/max_norm") ?? 1 })}
           />
+          {form.get("/clipping/groups") === undefined && (
+            <NumberField
+              label="Clipping bound"
+              hint="max_norm: every sample’s gradient is scaled to at most this length"
+              value={form.get("/clipping/max_norm")}
+              error={form.errorOf("/clipping/max_norm")}
+              onValue={(next) => form.set("/clipping/max_norm", next)}
+            />
+          )}
         </div>
       )}
       {(guarantee === "clipping" || guarantee === "none") && (
