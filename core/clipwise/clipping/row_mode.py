@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from clipwise.clipping.dropout import call_key, drop_channels, drop_elements
+from clipwise.clipping.composites import unguarded
+from clipwise.clipping.dropout import DROPOUTS, attend, call_key, drop_elements, dropped
 
 _VF: Any = torch._VF  # noqa: SLF001 - torch.nn keeps its recurrent kernels there
 
@@ -17,8 +18,7 @@ _VF: Any = torch._VF  # noqa: SLF001 - torch.nn keeps its recurrent kernels ther
 class RowMode(TorchFunctionMode):
     """Within it, dropout masks come from the row's key, and recurrent layers can be taken by `vmap`.
 
-    Dropout inside of attention's own kernels is drawn by torch: different for every row, and dependent on
-    the microbatch. Stacked recurrent layers with dropout are run layer by layer.
+    Attention with dropout is opened up; stacked recurrent layers with dropout are run layer by layer.
 
     Args:
         key: dropout key of the row, 0-d.
@@ -37,12 +37,30 @@ class RowMode(TorchFunctionMode):
             return self._stacked(func, *_with_state_of_row(args))
         if func in _STACKS or func in _CELLS:
             return func(*_with_state_of_row(args), **kwargs)
-        drop = _DROPOUTS.get(func)
-        if drop is None:
-            return func(*args, **kwargs)
-        if "input" in kwargs:
-            args = (kwargs.pop("input"), *args)
-        return drop(self._next_key(), *args, **kwargs)
+        if func in DROPOUTS:
+            return dropped(func, self._next_key, *args, **kwargs)
+        if func is functional.scaled_dot_product_attention:
+            return self._attended(*args, **kwargs)
+        if func is functional.multi_head_attention_forward:  # which has dropout inside
+            with self:
+                return _ATTENTION(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _attended(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **more: Any,
+    ) -> Tensor:
+        if dropout_p > 0.0:
+            return attend(self._next_key(), query, key, value, attn_mask, dropout_p, is_causal, **more)
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, **more
+        )
 
     def _next_key(self) -> Tensor:
         self._drops += 1
@@ -109,10 +127,4 @@ def _with_state_of_row(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 _STACKS = frozenset({_VF.gru, _VF.lstm, _VF.rnn_relu, _VF.rnn_tanh})
 _CELLS = frozenset({_VF.gru_cell, _VF.lstm_cell, _VF.rnn_relu_cell, _VF.rnn_tanh_cell})
-_DROPOUTS: dict[Any, Callable[..., Tensor]] = {
-    functional.dropout: drop_elements,
-    torch.dropout: drop_elements,
-    functional.dropout1d: drop_channels,
-    functional.dropout2d: drop_channels,
-    functional.dropout3d: drop_channels,
-}
+_ATTENTION: Any = unguarded(functional.multi_head_attention_forward)

@@ -18,6 +18,13 @@ def square(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs.flatten(1).square().mean(1)
 
 
+def uneven(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return a loss to whose gradient every output adds another part, so that no norm makes it vanish."""
+    flat = outputs.flatten(1)
+    towards = torch.arange(flat.shape[1], dtype=flat.dtype).cos()
+    return (flat * towards + 0.5 * flat.square()).mean(1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """A module, its loss, and a batch of `ROWS` rows.

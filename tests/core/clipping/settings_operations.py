@@ -318,8 +318,40 @@ JOINED = (
         ),
         (5, 5, 2),
         inputs=floats(2, 4, 4),
-        without_rule="grid_sample",
+        without_rule="grid_sampler",
     ),
 )
 
-OPERATIONS = (*LAYERS, *ARITHMETIC, *TABLES, *PRODUCTS, *JOINED)
+
+class Between(nn.Module):
+    """A function between two layers, or between convolutions for one of channels."""
+
+    def __init__(self, *functions: nn.Module, channels: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(2, 3, 1) if channels else nn.Linear(4, 5)
+        self.functions = nn.Sequential(*functions)
+        self.last = nn.Conv1d(3, 2, 1) if channels else nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.functions(self.first(x)))
+
+
+DROPOUTS = (
+    layer("dropout", lambda: Between(nn.Dropout(0.4), nn.Dropout(0.0), nn.Dropout(0.4)), floats(3, 4)),
+    layer("dropout_in_place", lambda: Between(nn.Dropout(0.4, inplace=True)), floats(3, 4)),
+    layer("dropout_evaluated", lambda: Between(nn.Dropout(0.4)), floats(3, 4), training=False),
+    layer("dropout_channels", lambda: Between(nn.Dropout1d(0.4), channels=True), floats(2, 5)),
+    layer("dropout_alpha", lambda: Between(nn.AlphaDropout(0.4)), floats(3, 4)),
+    layer("dropout_alpha_in_place", lambda: Between(nn.AlphaDropout(0.4, inplace=True)), floats(3, 4)),
+    layer(
+        "dropout_alpha_channels", lambda: Between(nn.FeatureAlphaDropout(0.4), channels=True), floats(2, 5)
+    ),
+    operation(
+        "dropout_of_a_weight", lambda w, x: x + functional.dropout(w, 0.4), (3, 4), inputs=floats(3, 4)
+    ),
+    operation(
+        "dropout_of_torch", lambda w, x: torch.dropout(x * w, 0.4, train=True), (4,), inputs=floats(3, 4)
+    ),
+)
+
+OPERATIONS = (*LAYERS, *ARITHMETIC, *TABLES, *PRODUCTS, *JOINED, *DROPOUTS)

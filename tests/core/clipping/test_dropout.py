@@ -49,3 +49,31 @@ def test_what_is_kept_is_scaled_and_extremes_are_exact() -> None:
     assert torch.allclose(scaled[kept], x[kept] / 0.75)
     whole = (channels != 0).flatten(2)
     assert torch.equal(whole.all(2), whole.any(2))
+
+
+def test_saturating_dropout_keeps_mean_and_variance_and_has_the_values_of_torch() -> None:
+    x = torch.randn(1, 200_000, dtype=torch.float64)
+    with RowMode(row_keys(1, 1)[0]):
+        found = functional.alpha_dropout(x, 0.3, training=True)
+        features = functional.feature_alpha_dropout(x.view(1, 2000, 100), 0.3, training=True)
+        assert torch.equal(functional.alpha_dropout(x, 0.3), x)
+    expected = functional.alpha_dropout(x, 0.3, training=True)
+    saturated, at = found.mode().values, expected.mode().values
+    assert float(saturated) == pytest.approx(float(at), rel=1e-12)
+    both = (found != saturated) & (expected != at)
+    assert torch.allclose(found[both], expected[both], rtol=1e-12)
+    assert float(found.mean()) == pytest.approx(0, abs=0.01)
+    assert float(found.var()) == pytest.approx(1, abs=0.02)
+    dropped = features == saturated
+    assert torch.equal(dropped.all(2), dropped.any(2))
+    assert float(dropped.double().mean()) == pytest.approx(0.3, abs=0.04)
+
+
+def test_a_dropout_that_drops_nothing_uses_no_key() -> None:
+    x = torch.ones(1, 100)
+    with RowMode(row_keys(1, 1)[0]):
+        functional.dropout(x, 0.0)
+        functional.dropout(x, 0.5, training=False)
+        first = functional.dropout(x, 0.5)
+    with RowMode(row_keys(1, 1)[0]):
+        assert torch.equal(functional.dropout(x, 0.5), first)

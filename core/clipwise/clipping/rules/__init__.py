@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clipwise.clipping.dropout import DROPOUTS
 from clipwise.clipping.rules import whole_batch
 from clipwise.clipping.rules.arithmetic import (
     addition,
@@ -20,7 +21,14 @@ from clipwise.clipping.rules.arithmetic import (
     written,
 )
 from clipwise.clipping.rules.concatenation import cat, stack
-from clipwise.clipping.rules.convolution import conv1d, conv2d, conv3d
+from clipwise.clipping.rules.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from clipwise.clipping.rules.embedding import embedding
 from clipwise.clipping.rules.embedding_bag import embedding_bag
 from clipwise.clipping.rules.linear import linear
@@ -43,6 +51,9 @@ RULES: dict[Callable[..., Any], Rule] = {
     functional.conv1d: conv1d,
     functional.conv2d: conv2d,
     functional.conv3d: conv3d,
+    functional.conv_transpose1d: conv_transpose1d,
+    functional.conv_transpose2d: conv_transpose2d,
+    functional.conv_transpose3d: conv_transpose3d,
     torch.matmul: matmul,
     torch.mm: matmul,
     Tensor.matmul: matmul,
@@ -106,12 +117,8 @@ RULES: dict[Callable[..., Any], Rule] = {
 WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.scaled_dot_product_attention: whole_batch.attention,
     functional.cross_entropy: whole_batch.cross_entropy,
-    functional.dropout: whole_batch.elements,
-    torch.dropout: whole_batch.elements,
-    functional.dropout1d: whole_batch.channels,
-    functional.dropout2d: whole_batch.channels,
-    functional.dropout3d: whole_batch.channels,
     Tensor.view: whole_batch.view,
+    **{operation: whole_batch.dropout(operation) for operation in DROPOUTS},
     **{operation: frozen(rule) for operation, rule in RECURRENT.items()},
 }
 """Operations without weights that do better on the whole batch."""
