@@ -10,9 +10,10 @@ While working on the engine: `python -m tests.benchmarks.engine --workloads mlp,
 import argparse
 import contextlib
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.benchmarks.report import Cell, Results, document, shown
 from tests.benchmarks.task import Task
 from tests.benchmarks.workloads import WORKLOADS
 
+BEGUN = time.monotonic()
 QUICK_ENGINES = ("ordinary", "ours")
 DOCUMENTS = {"cpu": Path("docs/benchmarks/engine.md"), "cuda": Path("docs/benchmarks/engine-cuda.md")}
 
@@ -37,7 +39,6 @@ class Plan:
     parallel: int
     budget: float
     fewest: int
-    most: int
     probe_seconds: float = 200.0
 
 
@@ -53,11 +54,9 @@ def main() -> None:
         memory=int(arguments.memory_limit * 2**30) if arguments.device == "cpu" else None,
         parallel=max(1, (os.cpu_count() or 1) // arguments.threads) if arguments.device == "cpu" else 1,
         budget=4.0 if arguments.quick else arguments.seconds,
-        fewest=3 if arguments.quick else 5,
-        most=9 if arguments.quick else 25,
+        fewest=3 if arguments.quick else 7,
     )
     _import_ahead(engines)
-    begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="clipwise-bench-") as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         cells = _measured(workloads, engines, plan, Path(folder))
@@ -71,7 +70,7 @@ def main() -> None:
         device=device,
         threads=plan.threads,
         versions=versions,
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - BEGUN,
     )
     text = document(results)
     if arguments.write:
@@ -82,7 +81,7 @@ def main() -> None:
 def _measured(
     workloads: list[str], engines: list[str], plan: Plan, folder: Path
 ) -> dict[tuple[str, str], Cell]:
-    tasks = _references(workloads, plan, folder)
+    tasks, rounding = _references(workloads, plan, folder)
     cells: dict[tuple[str, str], Cell] = {}
     # The longest first, so that nothing waits for one straggler at the end.
     probes = [
@@ -94,6 +93,7 @@ def _measured(
                 engine,
                 plan.threads,
                 _file(folder, workload),
+                rounding[workload],
             ),
             memory=plan.memory,
             seconds=plan.probe_seconds,
@@ -116,7 +116,7 @@ def _measured(
             Work(
                 name=workload,
                 function=timed,
-                arguments=(task, passed, plan.threads, plan.budget, plan.fewest, plan.most),
+                arguments=(task, passed, plan.threads, plan.budget, plan.fewest),
                 memory=None,
                 seconds=20 * plan.budget + 300,
             )
@@ -130,8 +130,9 @@ def _measured(
     return cells
 
 
-def _references(workloads: list[str], plan: Plan, folder: Path) -> dict[str, Task]:
-    """Have the loop over rows write its gradients; return the tasks with its bounds."""
+def _references(workloads: list[str], plan: Plan, folder: Path) -> tuple[dict[str, Task], dict[str, float]]:
+    """Have the loop over rows write its gradients; return tasks with its bounds, and the rounding of each."""
+    rounding = {}
     tasks = {name: Task(workload=name, rows=WORKLOADS[name].rows, device=plan.device) for name in workloads}
     works = [
         Work(
@@ -146,8 +147,9 @@ def _references(workloads: list[str], plan: Plan, folder: Path) -> dict[str, Tas
     for name, found in outcomes(works, plan.parallel):
         if found.reason:
             raise SystemExit(f"the loop over rows of '{name}' failed: {found.reason}")
-        tasks[name] = replace(tasks[name], max_norm=found.value)
-    return tasks
+        bound, rounding[name] = found.value
+        tasks[name] = replace(tasks[name], max_norm=bound)
+    return tasks, rounding
 
 
 def _cell(found: Outcome) -> Cell:
@@ -163,7 +165,7 @@ def _file(folder: Path, workload: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"- {text}", flush=True)
+    print(f"{time.monotonic() - BEGUN:4.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 def _import_ahead(engines: Iterable[str]) -> None:
@@ -179,7 +181,7 @@ def _import_ahead(engines: Iterable[str]) -> None:
             import opake.dpsgd.clipping  # noqa: F401
 
 
-def _chosen(names: str | None, table: dict[str, object]) -> list[str]:
+def _chosen(names: str | None, table: Mapping[str, object]) -> list[str]:
     chosen = names.split(",") if names else list(table)
     for name in chosen:
         if name not in table:

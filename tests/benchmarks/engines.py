@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from clipwise.models import TorchModel
@@ -194,28 +194,6 @@ def whole_private(task: Task) -> Prepared:
         optimizer.apply_gradients(model, total.with_values(values))
 
     return Prepared(step=step, module=module)
-
-
-def row_by_row(module: nn.Module, task: Task) -> tuple[float, dict[str, Tensor]]:
-    """Return a bound that clips half of the rows, and the mean clipped gradient by a loop over rows."""
-    inputs, targets = task.batch()
-    trained = dict(module.named_parameters())
-
-    def gradients(i: int) -> tuple[Tensor, ...]:
-        loss = row_losses(module(inputs[i : i + 1]), targets[i : i + 1])[0]
-        return torch.autograd.grad(loss, list(trained.values()))
-
-    def norm(found: tuple[Tensor, ...]) -> Tensor:
-        return torch.stack([one.norm() for one in found]).norm()
-
-    bound = float(torch.stack([norm(gradients(i)) for i in range(min(16, task.rows))]).median())
-    total = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
-    for i in range(task.rows):
-        found = gradients(i)
-        factor = float((bound / norm(found)).clamp(max=1.0)) / task.rows
-        for value, one in zip(total.values(), found, strict=True):
-            value.add_(one, alpha=factor)
-    return bound, total
 
 
 ENGINES: dict[str, Engine] = {

@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -104,6 +105,7 @@ def _received(receiver: Connection) -> Outcome:
 def _child(work: Work, sender: Connection) -> None:
     if work.memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (work.memory, work.memory))
+    warnings.simplefilter("ignore")  # of hooks and of fallbacks, in every step
     try:
         sender.send((work.function(*work.arguments), ""))
     except BaseException as error:  # whatever a peer raises is what the table tells of it

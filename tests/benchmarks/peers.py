@@ -4,7 +4,6 @@ They are imported when a step is prepared: the group `bench` of pyproject.toml i
 """
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +35,7 @@ def opacus(mode: str) -> Callable[[Task], Prepared]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-        return Prepared(step=_quiet(step), module=module)
+        return Prepared(step=step, module=module)
 
     return prepare
 
@@ -71,7 +70,7 @@ def opacus_ghost(task: Task) -> Prepared:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return Prepared(step=_quiet(step), module=module)
+    return Prepared(step=step, module=module)
 
 
 def opake(microbatch: int | None) -> Callable[[Task], Prepared]:
@@ -122,14 +121,3 @@ def _with_opacus_layers(module: nn.Module) -> nn.Module:
         parent, _, attribute = name.rpartition(".")
         setattr(module.get_submodule(parent), attribute, made)
     return module
-
-
-def _quiet(step: Callable[[], None]) -> Callable[[], None]:
-    """Return `step` without the warnings that module hooks give in each one."""
-
-    def quietly() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            step()
-
-    return quietly
