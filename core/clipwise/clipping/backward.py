@@ -28,7 +28,8 @@ def backward(
     if not losses.requires_grad:
         return []
     # A padding row's loss may be anything: 0 * inf is NaN, so it is replaced and not scaled.
-    total = (torch.where(weights == 0, torch.zeros_like(losses), losses) * weights).sum()
+    with torch.enable_grad():
+        total = (torch.where(weights == 0, torch.zeros_like(losses), losses) * weights).sum()
     edges = [edge for record in captured.records for edge in record.edges]
     # Nothing should lead to the parameters themselves, as all of them were detached where they were met.
     gradients = torch.autograd.grad(total, (*edges, *leaves.tensors), allow_unused=True)

@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from clipwise.clipping.attention_kernels import no_fast_path
 from clipwise.clipping.batch import Rows
 from clipwise.clipping.composites import unguarded
 from clipwise.clipping.dropout import RowKeys, call_key
@@ -120,13 +121,8 @@ def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -
 @contextmanager
 def _batched(rows: int) -> Iterator[int]:
     """Enter a level of batching; leave attention's inference kernels aside, which hide their weights."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with vmap_increment_nesting(rows, "different") as level:
-            yield level
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+    with no_fast_path(), vmap_increment_nesting(rows, "different") as level:
+        yield level
 
 
 @final

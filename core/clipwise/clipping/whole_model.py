@@ -4,16 +4,14 @@ A row reaches the module as a batch of one, so that modules that need a batch ax
 work, and nothing that a row computes can depend on another row.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from clipwise.clipping.attention_kernels import no_fast_path, plain_attention
 from clipwise.clipping.batch import Rows
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.parameters import Parameters
@@ -63,7 +61,7 @@ def unit_gradients(
 
     stacked: Row = (rows.args, rows.kwargs, rows.targets, rows.weights, keys)
     per_row = vmap(grad(row_loss, has_aux=True), in_dims=(None, 0), randomness="different")
-    with _slow_attention():
+    with no_fast_path(), plain_attention():
         try:
             grads, losses = per_row(parameters.trained, stacked)
         except (ClipwiseError, torch.OutOfMemoryError):
@@ -134,15 +132,3 @@ def _explain(
     except RuntimeError as own:
         return own
     return refusal_of(error, module)
-
-
-@contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Keep attention off its fused kernels: `vmap` cannot take them, or takes them row by row."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
