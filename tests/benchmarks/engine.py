@@ -103,7 +103,7 @@ def _measured(
     ]
     for name, found in outcomes(probes, plan.parallel):
         cells[name] = _cell(found)
-        _say(f"{name[0]}, {name[1]}: {cells[name].reason or 'passed'}")
+        _say(f"{name[0]}, {name[1]}: {cells[name].reason or cells[name].remark or 'passed'}")
     for workload, task in tasks.items():
         passed = {
             engine: cells[workload, engine].probe_seconds
@@ -157,7 +157,7 @@ def _cell(found: Outcome) -> Cell:
         return Cell(reason=found.reason)
     if "wrong" in found.value:
         return Cell(reason=f"wrong: its gradient is off by {found.value['wrong']:.2g}")
-    return Cell(peak=found.value["peak"], error=found.value["error"], probe_seconds=found.value["seconds"])
+    return Cell(**found.value)
 
 
 def _file(folder: Path, workload: str) -> str:

@@ -86,7 +86,13 @@ def ours(task: Task) -> Prepared:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return Prepared(step=step, module=module)
+    return Prepared(step=step, module=module, remark=lambda: _fallbacks(model))
+
+
+def _fallbacks(model: TorchModel) -> str:
+    """Return why the model was taken as a whole, or nothing if it was not."""
+    reasons = model._engine.whole_model.values()
+    return "".join(f"whole model: {reason}" for reason in reasons)[:240]
 
 
 def per_sample(microbatch: int | None) -> Callable[[Task], Prepared]:
@@ -193,7 +199,7 @@ def whole_private(task: Task) -> Prepared:
         values = {name: torch.from_numpy(averaged[name]).to(v) for name, v in total.values.items()}
         optimizer.apply_gradients(model, total.with_values(values))
 
-    return Prepared(step=step, module=module)
+    return Prepared(step=step, module=module, remark=lambda: _fallbacks(model))
 
 
 ENGINES: dict[str, Engine] = {

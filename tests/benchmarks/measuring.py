@@ -61,7 +61,8 @@ def probed(task: Task, name: str, threads: int, path: str, rounding: float) -> d
     for _ in range(0 if seconds > LONG_SECONDS else 2):
         _restore(prepared, before)
         _timed(prepared, 1, task.device)
-    return {"peak": _peak(task.device) - held, "seconds": seconds, "error": error}
+    peak = _peak(task.device) - held
+    return {"peak": peak, "probe_seconds": seconds, "error": error, "remark": prepared.remark()}
 
 
 def timed(task: Task, names: dict[str, float], threads: int, budget: float, fewest: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Cell:
         reason: why there is no figure: "refused: ...", "out: ...", "wrong: ..."; "" if there is one.
         peak: bytes of a step above what is held between steps.
         error: relative error of the clipped gradient, where it was checked.
+        remark: what is worth knowing of how it was computed.
         probe_seconds: of a step in a process of its own.
         seconds: of a step, the median over rounds.
         ratio: to the ordinary step, the median over rounds.
@@ -32,6 +33,7 @@ class Cell:
     reason: str = ""
     peak: int | None = None
     error: float | None = None
+    remark: str = ""
     probe_seconds: float = 0.0
     seconds: float | None = None
     ratio: float | None = None

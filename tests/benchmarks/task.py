@@ -47,7 +47,9 @@ class Prepared:
     Attributes:
         step: one step of training.
         module: its `state_dict` has the names of the workload's own module.
+        remark: after a step, what is worth knowing of how it was made.
     """
 
     step: Callable[[], None]
     module: nn.Module
+    remark: Callable[[], str] = lambda: ""
