@@ -33,7 +33,7 @@ from clipwise.clipping.rules.embedding import embedding
 from clipwise.clipping.rules.embedding_bag import embedding_bag
 from clipwise.clipping.rules.linear import linear
 from clipwise.clipping.rules.matmul import matmul, outer, tensordot
-from clipwise.clipping.rules.normalization import group_norm, layer_norm, rms_norm
+from clipwise.clipping.rules.normalization import group_norm, instance_norm, layer_norm, rms_norm
 from clipwise.clipping.rules.product import bilinear, einsum
 from clipwise.clipping.rules.recurrent import RECURRENT, frozen
 from clipwise.clipping.rules.rule import Rule
@@ -46,6 +46,7 @@ RULES: dict[Callable[..., Any], Rule] = {
     torch.layer_norm: layer_norm,
     functional.group_norm: group_norm,
     torch.group_norm: group_norm,
+    functional.instance_norm: instance_norm,
     functional.rms_norm: rms_norm,
     torch.rms_norm: rms_norm,
     functional.conv1d: conv1d,

@@ -117,19 +117,58 @@ def group_norm_forward(
         return "its weight depends on the rows"
     x = capture.physical(input)
     images = x.flatten(0, 1)
+    mean = scale = None
     with capture.whole_batch():
-        y = functional.group_norm(
-            images,
-            num_groups,
-            None if weight is None else capture.detached(weight, x),
-            None if bias is None else capture.detached(bias, x),
-            eps,
-        )
+        scales = None if weight is None else capture.detached(weight, x)
+        shifts = None if bias is None else capture.detached(bias, x)
+        if torch.is_autocast_enabled(x.device.type):  # which knows this operation by its public name only
+            y = functional.group_norm(images, num_groups, scales, shifts, eps)
+        else:
+            size = images.shape[2:].numel()
+            y, mean, scale = torch.native_group_norm(
+                images.contiguous(), scales, shifts, *images.shape[:2], size, num_groups, eps
+            )
+            mean, scale = mean.detach(), scale.detach()
         y = as_place(y, x.shape)
-    trained = tuple(w for w in (weight, bias) if capture.is_weight(w))
+    return _grouped_meeting(capture, (weight, bias), (images, num_groups, eps, mean, scale), y)
+
+
+def instance_norm_forward(
+    capture: CaptureMode,
+    input: Tensor,  # noqa: A002
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Meeting | str:
+    """Run on rows (B, N, C, ...): every channel is a group of its own."""
+    if not capture.is_data(input) or capture.is_data(weight) or capture.is_data(bias):
+        return "its weight depends on the rows"
+    if running_mean is not None or running_var is not None or not use_input_stats:
+        return "it has running statistics"
+    x = capture.physical(input)
+    images = x.flatten(0, 1)
+    with capture.whole_batch():
+        scales = None if weight is None else capture.detached(weight, x)
+        shifts = None if bias is None else capture.detached(bias, x)
+        y = functional.instance_norm(images, None, None, scales, shifts, True, momentum, eps)
+        y = as_place(y, x.shape)
+    return _grouped_meeting(capture, (weight, bias), (images, images.shape[1], eps, None, None), y)
+
+
+def _grouped_meeting(
+    capture: CaptureMode,
+    affine: tuple[Tensor | None, Tensor | None],
+    saved: tuple[Tensor, int, float, Tensor | None, Tensor | None],
+    y: Tensor,
+) -> Meeting:
+    images, *rest = saved
     return Meeting(
-        weights=trained,
-        saved=(images.detach(), num_groups, eps, capture.is_weight(weight)),
+        weights=tuple(one for one in affine if one is not None and capture.is_weight(one)),
+        saved=(images.detach(), *rest, capture.is_weight(affine[0])),
         places=(y,),
         outputs=y,
     )
@@ -138,24 +177,40 @@ def group_norm_forward(
 def group_norm_contributions(
     weights: Sequence[Tensor], saved: Any, gradients: Sequence[Tensor | None], units: int
 ) -> list[Contribution | None]:
-    """Return `sum g x^` and `sum g` over the positions of each channel."""
-    (x, groups, eps, weighted), (g,) = saved, gradients
+    """Return `sum g x^` and `sum g` over the positions of each channel.
+
+    Both come from one pass over g and x: of the ordinary backward kernel, where all images are one image
+    with groups of their own, so that there is no batch to sum over.
+    """
+    (x, groups, eps, mean, scale, weighted), (g,) = saved, gradients
     if g is None:
         return [None] * len(weights)
-    channels = x.shape[1]
-    g = widened(g).reshape(x.shape[0], channels, -1)
-    found: list[Contribution | None] = []
-    if weighted:
-        wide = widened(x).reshape(x.shape[0], channels, -1)
-        normalised = functional.group_norm(wide, groups, eps=eps)
-        found.append(Dense(_over_units(normalised.mul_(g).sum(2), units)))
-    if len(weights) > len(found):
-        found.append(Dense(_over_units(g.sum(2), units)))
-    return found
-
-
-def _over_units(x: Tensor, units: int) -> Tensor:
-    return x if x.shape[0] == units else x.reshape(units, -1, x.shape[1]).sum(1)
+    images, channels = x.shape[:2]
+    size = x.shape[2:].numel()
+    x, g = widened(x).reshape(1, -1, size), widened(g).reshape(1, -1, size)
+    if mean is None:
+        wide = x.view(images, channels, size)
+        _, mean, scale = torch.native_group_norm(wide, None, None, images, channels, size, groups, eps)
+    _, scales, shifts = torch.ops.aten.native_group_norm_backward(
+        g,
+        x,
+        widened(mean).reshape(1, -1),
+        widened(scale).reshape(1, -1),
+        x.new_empty(images * channels),  # in place of the weight: it decides on the shape of its gradient
+        1,
+        images * channels,
+        size,
+        images * groups,
+        (False, weighted, len(weights) > weighted),
+    )
+    return [
+        Dense(one.view(units, -1, channels).sum(1) if images != units else one.view(units, channels))
+        for one in (scales, shifts)
+        if one is not None
+    ]
 
 
 group_norm = Rule(name="group norm", forward=group_norm_forward, contributions=group_norm_contributions)
+instance_norm = Rule(
+    name="instance norm", forward=instance_norm_forward, contributions=group_norm_contributions
+)
