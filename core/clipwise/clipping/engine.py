@@ -27,6 +27,7 @@ from clipwise.clipping.parameters import Leaves, leaves_of, parameters_of
 from clipwise.clipping.refusals import require_supported
 from clipwise.clipping.scaling import Scaling
 from clipwise.clipping.sums import Sums
+from clipwise.clipping.turns import in_turn
 from clipwise.clipping.whole_model import UnitGradients, unit_gradients
 from clipwise.errors import ClipwiseError, InvalidInput
 from clipwise.schedules import AnyClipRule, Part, as_clip_rule
@@ -111,6 +112,7 @@ class ClippingEngine:
         self.whole_model: dict[Signature, str] = {}
         self._chunks = ChunkSizes(microbatch_size=microbatch_size, memory_limit=memory_limit)
 
+    @in_turn
     def clipped_sum(
         self,
         rows: Rows,

@@ -227,14 +227,18 @@ def test_two_threads_at_once(kind: type[nn.Module], shared: bool) -> None:
     modules = [module, module if shared else model_and_batch(kind)[0]]
     expected = run(module, batch)
     before = flags(), [of_module(one) for one in modules]
-    # Each thread waits in the middle of its first forward pass until the other is there too.
-    together = threading.Barrier(2, timeout=30)
+    # In the middle of a first forward pass, a thread waits until the other is there too. On one module
+    # they take turns, and it only gives the other one the time to begin.
+    together = threading.Barrier(2)
     met = threading.local()
 
     def meet() -> None:
         if not getattr(met, "once", False):
             met.once = True
-            together.wait()
+            if shared:
+                threading.Event().wait(0.05)
+            else:
+                together.wait(30)
 
     for one in {id(one): one for one in modules}.values():
         one.happens.append(meet)
