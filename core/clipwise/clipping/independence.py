@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.func import functional_call
 from clipwise.clipping.batch import Rows
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.parameters import parameters_of
+from clipwise.clipping.refusals import refusal_of
 from clipwise.clipping.whole_model import require_row_losses
 from clipwise.errors import ClipwiseError, UnsupportedModule
 
@@ -19,9 +21,10 @@ TOLERANCE = 1e-4
 
 
 def require_independent(module: nn.Module, loss: Loss, rows: Rows) -> None:
-    """Check that the first row's gradient is the same before, and behind, two different companions.
+    """Check that a row's gradient is the same before, and behind, two different companions.
 
-    Both places are looked at: what runs along the rows, like a recurrent layer, moves only later rows.
+    Both places are looked at: what runs along the rows, like a recurrent layer, moves only later rows. Up to
+    three rows are looked at: the one that holds a batch's largest number is its own maximum.
 
     Args:
         module: run as it is, in the mode that it is in; its buffers stay as they are.
@@ -32,10 +35,9 @@ def require_independent(module: nn.Module, loss: Loss, rows: Rows) -> None:
         UnsupportedModule: if it is not; the path is the innermost part that mixes samples, if one can be
             found.
     """
-    if rows.size == 0:
-        return
-    for place in (0, 1):
-        pairs = [_pair(rows, _companion(rows, i), place) for i in range(2)]
+    for subject, place in product(range(min(3, rows.size)), (0, 1)):
+        turned = _turned(rows, subject)
+        pairs = [_pair(turned, _companion(turned, i), place) for i in range(2)]
         beside_one, beside_other = (_gradient_at(module, loss, pair, place) for pair in pairs)
         if not _same(beside_one, beside_other):
             raise UnsupportedModule(
@@ -44,6 +46,16 @@ def require_independent(module: nn.Module, loss: Loss, rows: Rows) -> None:
                 "compute statistics over a row's own axes, and keep the first axis of every tensor for the "
                 "rows",
             )
+
+
+def _turned(rows: Rows, by: int) -> Rows:
+    """Return `rows` with the row at `by` as the first one."""
+    return Rows(
+        args=tuple(tensor.roll(-by, 0) for tensor in rows.args),
+        kwargs={name: tensor.roll(-by, 0) for name, tensor in rows.kwargs.items()},
+        targets=tuple(tensor.roll(-by, 0) for tensor in rows.targets),
+        weights=rows.weights.roll(-by, 0),
+    )
 
 
 def _companion(rows: Rows, which: int) -> Rows:
@@ -90,9 +102,14 @@ def _gradient_at(module: nn.Module, loss: Loss, rows: Rows, place: int) -> tuple
             module, parameters.named(trained), rows.args, rows.kwargs, tie_weights=False
         )
         losses = require_row_losses(loss(outputs, *rows.targets), 2)
-        gradients = torch.autograd.grad(
-            losses[place], list(trained.values()), allow_unused=True, materialize_grads=True
-        )
+        try:
+            gradients = torch.autograd.grad(
+                losses[place], list(trained.values()), allow_unused=True, materialize_grads=True
+            )
+        except RuntimeError as error:
+            if "use_reentrant" in str(error):
+                raise refusal_of(error, module) from error
+            raise
     return (losses[place].detach(), *(gradient.detach() for gradient in gradients))
 
 

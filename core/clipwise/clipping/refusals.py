@@ -1,10 +1,13 @@
 """What has no per-sample gradients: found before training, or translated from the error of torch."""
 
 from collections.abc import Iterator
+from functools import cache
 from types import FrameType, TracebackType
+from typing import Any
 
 import torch
-from torch import nn
+import torch.utils.checkpoint
+from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -17,8 +20,6 @@ def require_supported(module: nn.Module) -> None:
     Raises:
         UnsupportedModule: naming the path and the way out.
     """
-    if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        raise UnsupportedModule("", "it is wrapped for several devices; give its '.module'")
     for path, part in module.named_modules():
         reason = _reason(part)
         if reason is not None:
@@ -26,20 +27,66 @@ def require_supported(module: nn.Module) -> None:
 
 
 def _reason(part: nn.Module) -> str | None:
-    if isinstance(part, torch.jit.ScriptModule):
-        return "is a jit module, whose parameters cannot be substituted; give the original nn.Module"
+    known = _reason_of_type(type(part))
+    if known is not None:
+        return known
+    if part._compiled_call_impl is not None:  # noqa: SLF001 - torch has no other account of it
+        return (
+            "was compiled in place, and hides its operations; call compile() after training, or train "
+            "copy.deepcopy() of it, which is not compiled"
+        )
     if isinstance(part, _BatchNorm) and (part.training or not part.track_running_stats):
         return (
-            "normalises over the batch, so a sample's gradient depends on the others; use GroupNorm or "
-            "LayerNorm, or put it in eval() mode with running statistics that are public"
+            "normalises over the batch, so a sample's gradient depends on the others; use GroupNorm "
+            "(clipwise.models.repair replaces it) or LayerNorm, or put it in eval() mode with running "
+            "statistics that are public"
         )
     if isinstance(part, _InstanceNorm) and part.training and part.track_running_stats:
-        return "keeps running statistics of the samples that it sees; build it with track_running_stats=False"
+        return (
+            "keeps running statistics of the samples that it sees; build it with track_running_stats=False "
+            "(clipwise.models.repair does)"
+        )
     if isinstance(part, nn.Embedding | nn.EmbeddingBag):
         if part.sparse:
-            return "gives sparse gradients; build it with sparse=False"
+            return "gives sparse gradients; build it with sparse=False (clipwise.models.repair does)"
         if part.max_norm is not None:
             return "rescales its weights in every forward pass; build it with max_norm=None"
+    if isinstance(part, fx.GraphModule) and (rows := _fixed_rows(part)) is not None:
+        return (
+            f"was exported for batches of exactly {rows} rows; export it with "
+            'dynamic_shapes=({0: torch.export.Dim("rows")},)'
+        )
+    return None
+
+
+@cache
+def _reason_of_type(kind: type[Any]) -> str | None:
+    if issubclass(kind, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        return "is wrapped for several devices; give its '.module'"
+    if issubclass(kind, torch.jit.ScriptModule):
+        return "is a jit module, whose parameters cannot be substituted; give the original nn.Module"
+    # By name: importing these packages takes longer than everything else here.
+    homes = [cls.__module__ for cls in kind.__mro__]
+    if any(home.startswith("torch._dynamo") for home in homes):
+        return "is compiled, and hides its operations; give the module that was compiled, its '._orig_mod'"
+    if any(home.startswith("torch.distributed.fsdp") for home in homes):
+        return "has parameters that are sharded over devices; train on one device, with the module unsharded"
+    if any(home.startswith("torch.ao.quantization") for home in homes):
+        return (
+            "follows the range of the samples that it sees; train without quantization, and quantize "
+            "afterwards with public calibration data"
+        )
+    if any(home.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")) for home in homes):
+        return "is quantized, and passes no gradient on; train the floating-point module and quantize it then"
+    return None
+
+
+def _fixed_rows(part: fx.GraphModule) -> int | None:
+    """Return how many rows the first input of an exported program must have, if that is fixed."""
+    for node in part.graph.nodes:
+        value = node.meta.get("val") if node.op == "placeholder" else None
+        if isinstance(value, torch.Tensor) and value.ndim:
+            return value.shape[0] if type(value.shape[0]) is int else None
     return None
 
 
@@ -74,6 +121,10 @@ def refusal_of(error: Exception, module: nn.Module) -> UnsupportedModule:
     path = path_of(error, module)
     part = module.get_submodule(path)
     message = str(error)
+    if "use_reentrant" in message or ("setup_context" in message and _is_checkpointing(error)):
+        return UnsupportedModule(
+            path, f"{type(part).__name__} uses reentrant activation checkpointing; give use_reentrant=False"
+        )
     for marks, cause in _CAUSES.items():
         if any(mark in message for mark in marks):
             return UnsupportedModule(path, f"{type(part).__name__} {cause}")
@@ -90,6 +141,11 @@ def path_of(error: BaseException, module: nn.Module) -> str:
     for frame in _frames(error.__traceback__):
         found = paths.get(id(frame.f_locals.get("self")), found)
     return found
+
+
+def _is_checkpointing(error: BaseException) -> bool:
+    home = torch.utils.checkpoint.__file__
+    return any(frame.f_code.co_filename == home for frame in _frames(error.__traceback__))
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:

@@ -1,8 +1,13 @@
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.ao.nn.quantized.dynamic import Linear as Quantized
+from torch.ao.quantization import FakeQuantize
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from clipwise.clipping import clipped_gradients
@@ -49,6 +54,15 @@ class Checkpointing(nn.Module):
         return checkpoint(self.inner, x, use_reentrant=False)
 
 
+class CheckpointingReentrantly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.inner, x, use_reentrant=True)
+
+
 class Aliasing(nn.Module):
     """Two parameters that are different views of one storage."""
 
@@ -67,6 +81,33 @@ class Centring(nn.Module):
         return x - x.mean(0)
 
 
+class Summing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(0)
+
+
+class Sorting(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(0).values
+
+
+class Rolling(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.1 * x.roll(1, 0)
+
+
+class ByTheLargest(nn.Module):
+    """Divides by the largest element of the batch, which the row that holds it does not notice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.abs().max()
+
+
+class BatchStatistics(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(x[:, :, None, None], None, None, training=True).flatten(1)
+
+
 class Heads(nn.Module):
     """A sequence model that takes the rows for positions."""
 
@@ -76,6 +117,17 @@ class Heads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attention(x, x, x)[0]
+
+
+def compiled_in_place() -> nn.Module:
+    part = nn.ReLU()
+    part.compile(backend="eager")
+    return part
+
+
+def exported(rows: Any) -> nn.Module:
+    shapes = None if rows is None else ({0: rows},)
+    return torch.export.export(nn.Linear(4, 4), (torch.randn(5, 4),), dynamic_shapes=shapes).module()
 
 
 def inside(part: nn.Module) -> nn.Module:
@@ -104,6 +156,16 @@ REFUSED: tuple[tuple[Callable[[], nn.Module], str, str], ...] = (
     (lambda: inside(Aliasing()), "1.0.right", "one storage"),
     (lambda: inside(nn.ReLU()).requires_grad_(False), "", "requires_grad"),
     (lambda: nn.DataParallel(nn.Linear(4, 1)), "", ".module"),
+    (lambda: inside(nn.DataParallel(nn.Linear(4, 4))), "1.0", ".module"),
+    (lambda: inside(torch.jit.trace(nn.Linear(4, 4), torch.randn(2, 4))), "1.0", "original nn.Module"),
+    (lambda: inside(torch.compile(nn.Linear(4, 4), backend="eager")), "1.0", "_orig_mod"),
+    (lambda: inside(compiled_in_place()), "1.0", "copy.deepcopy"),
+    (lambda: inside(exported(None)), "1.0", "dynamic_shapes"),
+    (lambda: inside(FakeQuantize()), "1.0", "without quantization"),
+    (lambda: inside(Quantized(4, 4)), "1.0", "quantize it then"),
+    (lambda: inside(nn.EmbeddingBag(3, 4, sparse=True)), "1.0", "sparse=False"),
+    (lambda: inside(nn.LazyBatchNorm1d()), "1.0", "GroupNorm"),
+    (lambda: inside(CheckpointingReentrantly()), "1.0", "use_reentrant=False"),
     (lambda: inside(nn.Linear(4, 4, dtype=torch.complex64)), "1.0", "real floating type"),
 )
 
@@ -126,6 +188,11 @@ def test_what_has_no_per_sample_gradients_is_refused_with_its_path(
         (lambda: inside(Centring()), "1.0"),
         (lambda: nn.Sequential(nn.Linear(4, 4), Heads()), "1.attention"),
         (lambda: inside(nn.Softmax(dim=0)), "1.0"),
+        (lambda: inside(Summing()), "1.0"),
+        (lambda: inside(Sorting()), "1.0"),
+        (lambda: inside(Rolling()), "1.0"),
+        (lambda: inside(ByTheLargest()), "1.0"),
+        (lambda: inside(BatchStatistics()), "1.0"),
         (lambda: nn.Sequential(nn.LSTM(4, 3)), "0"),
     ],
 )
@@ -159,6 +226,29 @@ def test_the_probe_lets_independent_modules_pass_dropout_included() -> None:
     TorchModel(norm, square).probe_independence((torch.zeros(0, 4), torch.zeros(0)))
     torch.random.set_rng_state(state)
     TorchModel(nn.Embedding(5, 2), square).probe_independence((torch.tensor([[3, 4]]), torch.zeros(1)))
+
+
+def test_the_probe_looks_at_several_rows() -> None:
+    rows = torch.tensor([[8.0, 1, 1, 1], [1.0, 2, 2, 1], [2.0, 1, 1, 1]])
+    module = nn.Sequential(ByTheLargest(), nn.Linear(4, 1))
+    with pytest.raises(UnsupportedModule, match="mixes samples"):
+        TorchModel(module, square).probe_independence((rows, torch.zeros(3)))
+
+
+def test_the_probe_names_reentrant_checkpointing() -> None:
+    with pytest.raises(UnsupportedModule, match="use_reentrant=False"):
+        TorchModel(inside(CheckpointingReentrantly()), square).probe_independence(
+            (torch.randn(3, 4), torch.zeros(3))
+        )
+
+
+def test_the_ways_out_lead_out() -> None:
+    batch = (torch.randn(5, 4), torch.zeros(5))
+    in_place = inside(compiled_in_place())
+    around = torch.compile(inside(nn.ReLU()), backend="eager")
+    for module in (copy.deepcopy(in_place), around._orig_mod, inside(exported(torch.export.Dim("rows")))):
+        TorchModel(module, square).probe_independence(batch)
+        assert clipped_gradients(module, square, batch, 1.0)
 
 
 def test_an_error_of_the_module_itself_is_not_called_unsupported() -> None:
