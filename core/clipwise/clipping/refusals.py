@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import cache
 from types import FrameType, TracebackType
-from typing import Any
 
 import torch
 import torch.utils.checkpoint
@@ -27,7 +26,7 @@ def require_supported(module: nn.Module) -> None:
 
 
 def _reason(part: nn.Module) -> str | None:
-    known = _reason_of_type(type(part))
+    known = _reason_of_type(type(part))  # type: ignore[arg-type]  # a class is hashable
     if known is not None:
         return known
     if part._compiled_call_impl is not None:  # noqa: SLF001 - torch has no other account of it
@@ -60,7 +59,7 @@ def _reason(part: nn.Module) -> str | None:
 
 
 @cache
-def _reason_of_type(kind: type[Any]) -> str | None:
+def _reason_of_type(kind: type[nn.Module]) -> str | None:
     if issubclass(kind, nn.parallel.DistributedDataParallel | nn.DataParallel):
         return "is wrapped for several devices; give its '.module'"
     if issubclass(kind, torch.jit.ScriptModule):
