@@ -111,8 +111,8 @@ class Convolved(Contribution):
         for units, parts in self._slices():
             place = found[units.start * self._groups : units.stop * self._groups]
             for i, images in enumerate(parts):
-                left = self._left.unflatten(0, (self.units, -1))[units, images]
-                right = self._right.unflatten(0, (self.units, -1))[units, images]
+                left = self._images(self._left)[units, images]
+                right = self._images(self._right)[units, images]
                 patches = self._window.patches(right.flatten(0, 1), left.shape[3:])
                 patches = by_positions(patches, left.shape[0], self._groups, self._columns)
                 left = by_positions(left.flatten(0, 1), left.shape[0], self._groups, place.shape[1])
@@ -121,6 +121,9 @@ class Convolved(Contribution):
                 else:
                     torch.bmm(left, patches.transpose(1, 2), out=place)
         return found.view(self.units, *self.shape)
+
+    def _images(self, x: Tensor) -> Tensor:
+        return x.reshape(self.units, -1, *x.shape[1:])
 
     @property
     def _columns(self) -> int:
@@ -148,8 +151,8 @@ class Convolved(Contribution):
 
     def _gram_norms_of(self, units: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return squared norms, their spread and the sums' error, as `Norms` has them, of some units."""
-        left, left_size = levelled(self._left.unflatten(0, (self.units, -1))[units])
-        right, right_size = levelled(self._right.unflatten(0, (self.units, -1))[units])
+        left, left_size = levelled(self._images(self._left)[units])
+        right, right_size = levelled(self._images(self._right)[units])
         images, positions = left.shape[1], left.shape[3:]
         left_gram = gram(left)
         if pixels_are_cheaper(self.shape, positions.numel(), right.shape[3:].numel()):

@@ -38,7 +38,7 @@ def layer_norm_forward(
             None if bias is None else capture.detached(bias, x),
             eps,
         )
-    trained = tuple(w for w in (weight, bias) if capture.is_weight(w))
+    trained = tuple(w for w in (weight, bias) if w is not None and capture.is_weight(w))
     return Meeting(
         weights=trained,
         saved=(x.detach(), mean.detach(), scale.detach(), capture.is_weight(weight)),
@@ -126,7 +126,7 @@ def group_norm_forward(
         else:
             size = images.shape[2:].numel()
             y, mean, scale = torch.native_group_norm(
-                images.contiguous(), scales, shifts, *images.shape[:2], size, num_groups, eps
+                images.contiguous(), scales, shifts, images.shape[0], images.shape[1], size, num_groups, eps
             )
             mean, scale = mean.detach(), scale.detach()
         y = as_place(y, x.shape)
@@ -187,7 +187,8 @@ def group_norm_contributions(
         return [None] * len(weights)
     images, channels = x.shape[:2]
     size = x.shape[2:].numel()
-    x, g = widened(x).reshape(1, -1, size), widened(g).reshape(1, -1, size)
+    # The kernels read memory as if it were contiguous; a reshape of a single image may be a view that is not.
+    x, g = (widened(one).reshape(1, -1, size).contiguous() for one in (x, g))
     if mean is None:
         wide = x.view(images, channels, size)
         _, mean, scale = torch.native_group_norm(wide, None, None, images, channels, size, groups, eps)
