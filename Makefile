@@ -14,10 +14,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 3 --dist lo
 
 export CLIPWISE_DATA_DIR ?= $(CURDIR)/.clipwise
 
-.PHONY: help demo up test check format client bench clean
+.PHONY: help demo up test check format client bench bench-engine clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(BIN)/.service $(DASHBOARD) ## train a private model on the bundled digits, and look at it
 	@$(BIN)/clipwise demo
@@ -49,8 +49,12 @@ client: $(BIN)/.dev frontend/node_modules/.installed ## write openapi.json and t
 	@$(BIN)/python -m clipwise_api.openapi > frontend/openapi.json
 	@$(NPM) run client
 
-bench: $(BIN)/.dev $(DASHBOARD) ## what the service costs, measured side by side
+bench: $(BIN)/.bench $(DASHBOARD) ## what the service and the engine cost, measured side by side
 	@$(BIN)/python -m tests.benchmarks.service
+	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
+
+bench-engine: $(BIN)/.bench ## the engine alone, beside PyTorch and peers
+	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
 
 clean: ## remove what make built; the data folder stays
 	rm -rf $(VENV) frontend/node_modules api/clipwise_api/dashboard
@@ -69,6 +73,11 @@ $(BIN)/.service: $(BIN)/python pyproject.toml constraints.txt
 $(BIN)/.dev: $(BIN)/.service
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --constraint constraints.txt --group dev
+	@touch $@
+
+$(BIN)/.bench: $(BIN)/.dev
+	@echo "Installing what the engine is measured beside ..."
+	@$(PIP) install --constraint constraints.txt --group bench
 	@touch $@
 
 frontend/node_modules/.installed: $(BIN)/python frontend/package.json frontend/package-lock.json
