@@ -3,6 +3,7 @@
 from clipwise.clipping.batch import Batch
 from clipwise.clipping.engine import ClippedSum, ClippingEngine, clipped_gradients
 from clipwise.clipping.losses import LOSSES, Loss, as_loss
+from clipwise.clipping.own_loop import fill_gradients, private_gradients
 from clipwise.schedules import (
     AnyClipRule,
     AutomaticClip,
@@ -30,4 +31,6 @@ __all__ = [
     "PerParameterClip",
     "as_loss",
     "clipped_gradients",
+    "fill_gradients",
+    "private_gradients",
 ]

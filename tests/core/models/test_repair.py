@@ -146,8 +146,10 @@ def test_instance_norms_lose_their_statistics_and_embeddings_their_sparsity() ->
         )
     )
     assert [str(change) for change in changes] == [
-        "tracked: InstanceNorm2d(3, track_running_stats=True) -> "
-        "InstanceNorm2d(3, track_running_stats=False)",
+        (
+            "tracked: InstanceNorm2d(3, track_running_stats=True) -> "
+            "InstanceNorm2d(3, track_running_stats=False)"
+        ),
         "table: Embedding(sparse=True) -> Embedding(sparse=False)",
         "bag: EmbeddingBag(sparse=True) -> EmbeddingBag(sparse=False)",
     ]
