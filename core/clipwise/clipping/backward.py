@@ -1,11 +1,13 @@
 """The one backward pass: from captured losses to the contributions of every weight."""
 
-from itertools import islice
+from collections import Counter
+from collections.abc import Sequence
+from typing import final
 
 import torch
 from torch import Tensor
 
-from clipwise.clipping.capture import Captured
+from clipwise.clipping.capture import Captured, Record
 from clipwise.clipping.contributions import Contribution
 from clipwise.clipping.parameters import Leaves
 
@@ -15,8 +17,11 @@ def backward(
 ) -> list[tuple[Tensor, Contribution]]:
     """Run one backward pass; return the weights that met the rows, with their contributions.
 
+    A record is turned into contributions as soon as the pass reaches it, while its gradients are in the
+    cache, and is let go: what was instantiated takes the place of what it was made from.
+
     Args:
-        captured: what a forward pass left.
+        captured: what a forward pass left; its records are used up.
         weights: of the rows, (B,).
         leaves: the module's trainable parameters.
         units: number of units G, of consecutive rows.
@@ -30,28 +35,89 @@ def backward(
     # A padding row's loss may be anything: 0 * inf is NaN, so it is replaced and not scaled.
     with torch.enable_grad():
         total = (torch.where(weights == 0, torch.zeros_like(losses), losses) * weights).sum()
-    edges = [edge for record in captured.records for edge in record.edges]
+    uses = Counter(_identity(weight, leaves) for record in captured.records for weight in record.weights)
+    often = frozenset(key for key, number in uses.items() if number > 1)
+    waiting = [_Waiting(record, units, leaves, often) for record in captured.records]
+    captured.records.clear()
+    asked = [(one, place) for one in waiting for place in one.asked()]
     # Nothing should lead to the parameters themselves, as all of them were detached where they were met.
-    gradients = torch.autograd.grad(total, (*edges, *leaves.tensors), allow_unused=True)
-    for name, gradient in zip(leaves.names, gradients[len(edges) :], strict=True):
+    inputs = (*(one.record.edges[place] for one, place in asked), *leaves.tensors)
+    gradients = torch.autograd.grad(total, inputs, allow_unused=True)
+    for name, gradient in zip(leaves.names, gradients[len(asked) :], strict=True):
         if gradient is not None:
             raise RuntimeError(f"parameter '{name}' met the rows in an operation that capture does not see")
-    remaining = iter(gradients)
-    met: list[tuple[Tensor, Contribution]] = []
-    for record in captured.records:
+    for (one, place), gradient in zip(asked, gradients, strict=False):
+        one.receive(place, gradient)
+    del gradients
+    return [pair for one in waiting for pair in one.finished()]
+
+
+@final
+class _Waiting:
+    """A record that waits for the gradients of its outputs.
+
+    A single one that the pass goes through is seen on its way. Others are asked for: they may be ends of
+    the pass, and what is asked for is kept until it is over.
+    """
+
+    def __init__(self, record: Record, units: int, leaves: Leaves, often: frozenset[object]) -> None:
+        self.record = record
+        self._units = units
+        self._leaves = leaves
+        self._often = often
+        self._gradients: list[Tensor | None] = [None] * len(record.edges)
+        self._missing = len(record.edges)
+        self._met: list[tuple[Tensor, Contribution]] | None = None
+        asks = record.ends or len(record.edges) > 1
+        self._watched = None if asks else self._watch(0)
+
+    def asked(self) -> range:
+        """Return the outputs whose gradients have to be asked for."""
+        return range(len(self.record.edges) if self._watched is None else 0)
+
+    def receive(self, place: int, gradient: Tensor | None) -> None:
+        """Take the gradient of an output."""
+        self._gradients[place] = gradient
+        self._missing -= 1
+        if not self._missing:
+            self._met = self._contributions()
+
+    def finished(self) -> list[tuple[Tensor, Contribution]]:
+        """Return the weights and their contributions; where nothing arrived, there is none."""
+        if self._watched is not None:
+            self._watched.remove()
+        if self._met is None:
+            self._met = self._contributions()
+        return self._met
+
+    def _watch(self, place: int) -> torch.utils.hooks.RemovableHandle:
+        edge = self.record.edges[place]
+
+        def hook(gradients: Sequence[Tensor | None]) -> None:
+            self.receive(place, gradients[edge.output_nr])
+
+        return edge.node.register_prehook(hook)
+
+    def _contributions(self) -> list[tuple[Tensor, Contribution]]:
+        record = self.record
         record.require_unchanged()
-        found = record.rule.contributions(
-            record.weights, record.saved, list(islice(remaining, len(record.edges))), units
-        )
+        found = record.rule.contributions(record.weights, record.saved, self._gradients, self._units)
+        self._gradients.clear()
+        record.forget()
+        met = []
         for weight, one in zip(record.weights, found, strict=True):
-            if one is not None and one.shape != weight.shape:
+            if one is None or not weight.requires_grad:
+                continue
+            if one.shape != weight.shape:
                 raise RuntimeError(
                     f"the rule '{record.rule.name}' has gradients {tuple(one.shape)} for a weight of shape "
                     f"{tuple(weight.shape)}"
                 )
-        met += [
-            (weight, one)
-            for weight, one in zip(record.weights, found, strict=True)
-            if one is not None and weight.requires_grad
-        ]
-    return met
+            if _identity(weight, self._leaves) not in self._often:
+                one.prepare()
+            met.append((weight, one))
+        return met
+
+
+def _identity(weight: Tensor, leaves: Leaves) -> object:
+    return leaves.name(weight) or id(weight)

@@ -34,7 +34,7 @@ from clipwise.clipping.rules.rule import Meeting, Rule, as_place
 from clipwise.clipping.whole_model import require_row_losses
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class Record:
     """One meeting of weights with rows.
 
@@ -46,6 +46,7 @@ class Record:
         saved: what the rule asked to keep, rows first.
         versions: of the saved tensors and of the weights, to notice if they are changed in place afterwards.
         edges: where the outputs enter autograd's graph.
+        ends: whether the backward pass has no further to go from one of them.
         output_bytes: size of the outputs, and of their gradients.
     """
 
@@ -56,7 +57,12 @@ class Record:
     saved: Any
     versions: tuple[int, ...]
     edges: tuple[GradientEdge, ...]
+    ends: bool
     output_bytes: int
+
+    def forget(self) -> None:
+        """Let go of what was kept."""
+        self.saved = ()
 
     def require_unchanged(self) -> None:
         """Check that nothing that was kept has been written to since.
@@ -81,7 +87,7 @@ class Captured:
     """
 
     losses: Tensor
-    records: tuple[Record, ...]
+    records: list[Record]
 
 
 def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -> Captured:
@@ -115,7 +121,7 @@ def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -
                 outputs = module(*args, **kwargs)
             value = require_row_losses(loss(outputs, *targets), 1)
         losses = mode.physical(value).reshape(rows.size)
-    return Captured(losses=losses, records=tuple(mode.records))
+    return Captured(losses=losses, records=mode.records)
 
 
 @contextmanager
@@ -142,6 +148,7 @@ class CaptureMode(TorchFunctionMode):
         self._level = level
         self._keys = keys
         self._drops = 0
+        self._ends = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -211,7 +218,9 @@ class CaptureMode(TorchFunctionMode):
         It asks for a gradient if the data does not, so that the output has a place in autograd's graph
         and, not being a leaf, may be written to. That gradient is never computed.
         """
-        return weight.detach().requires_grad_(beside is None or not beside.requires_grad)
+        ends = beside is None or not beside.requires_grad
+        self._ends = self._ends or ends
+        return weight.detach().requires_grad_(ends)
 
     def key(self) -> Tensor:
         """Return the keys (B,) of the next dropout."""
@@ -248,9 +257,11 @@ class CaptureMode(TorchFunctionMode):
                     saved=meeting.saved,
                     versions=tuple(tensor._version for tensor in _tensors((meeting.saved, meeting.weights))),  # noqa: SLF001
                     edges=tuple(map(get_gradient_edge, places)),
+                    ends=self._ends,
                     output_bytes=sum(place.numel() * place.element_size() for place in places),
                 )
             )
+        self._ends = False
         if meeting.finish is not None:
             return meeting.finish()
         if isinstance(meeting.outputs, Tensor):

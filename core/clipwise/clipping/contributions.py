@@ -46,6 +46,9 @@ class Contribution(ABC):
     def instantiated(self) -> Tensor:
         """Return the gradients themselves, (G, *shape)."""
 
+    def prepare(self) -> None:  # noqa: B027 - nothing is a fine thing to prepare
+        """Find the norms now, and let go of what only they needed: the weight has met the rows once."""
+
     @abstractmethod
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         """Add `sum_g factors[g] * gradient[g]` to `total`, in place; factors are of its type."""
@@ -75,10 +78,17 @@ class Dense(Contribution):
     def __init__(self, gradients: Tensor, known: Callable[[], Tensor] | None = None) -> None:
         self._gradients = widened(gradients)
         self._known = known
+        self._norms: Norms | None = None
         self.units, self.shape = gradients.shape[0], gradients.shape[1:]
+
+    def prepare(self) -> None:
+        """Find the norms while the gradients are in the cache."""
+        self._norms = self.norms()
 
     def norms(self) -> Norms:
         """Return the squared norms of the gradients."""
+        if self._norms is not None:
+            return self._norms
         if self._known is not None:
             return Norms(squared=self._known().square())
         return Norms(squared=row_norms(self._gradients.reshape(self.units, -1)).square())
@@ -139,6 +149,7 @@ class Outer(Contribution):
 
     def __init__(self, left: Tensor, right: Tensor) -> None:
         self.left, self.right = widened(left), widened(right)
+        self._norms: Norms | None = None
         self.units, self.positions, rows = left.shape
         self.shape = torch.Size((rows, right.shape[2]))
         self._gram = self.positions > 1 and prefers_gram(self.positions, rows, right.shape[2], left.dtype)
@@ -149,8 +160,21 @@ class Outer(Contribution):
         """Norms (G,) of `left`, of a single position, in float64."""
         return row_norms(self.left[:, 0])
 
+    @property
+    def factored(self) -> bool:
+        """Whether `left` and `right` are still there."""
+        return self.left.numel() > 0 or not self.shape.numel()
+
+    def prepare(self) -> None:
+        """Find the norms; what was instantiated takes the place of what it was made from."""
+        self._norms = self.norms()
+        if self._dense is not None:
+            self.left = self.right = self._dense.new_empty(0)
+
     def norms(self) -> Norms:
         """Return the squared norms of the gradients."""
+        if self._norms is not None:
+            return self._norms
         if self.positions == 1:
             return Norms(squared=(self.left_norms * row_norms(self.right[:, 0])).square())
         if self._gram:
@@ -217,8 +241,8 @@ def prefers_gram(positions: int, rows: int, columns: int, dtype: torch.dtype) ->
     return GRAM * positions**2 * (rows + columns) < MEMORY * rows * columns
 
 
-GRAM = 1.5
-MEMORY = 60.0
+GRAM = 2.0
+MEMORY = 25.0
 
 
 def gram_norms(left: Tensor, right: Tensor) -> Norms:
@@ -337,7 +361,7 @@ def combined(contributions: Sequence[Contribution]) -> Contribution:
     """Return the contribution of several uses of one weight: the sum of their gradients."""
     if len(contributions) == 1:
         return contributions[0]
-    outer = [one for one in contributions if isinstance(one, Outer)]
+    outer = [one for one in contributions if isinstance(one, Outer) and one.factored]
     sparse = [one for one in contributions if isinstance(one, Sparse)]
     if len(outer) + len(sparse) == len(contributions):
         joined = _joined(outer) if outer else None

@@ -122,9 +122,8 @@ def footprint(
                 module, loss, unit, RowKeys(key=0, start=0, stop=group, device=rows.weights.device)
             )
         with torch.autocast(rows.weights.device.type, enabled=False):
+            outputs = sum(record.output_bytes for record in captured.records)
             met = backward(captured, torch.ones_like(unit.weights), leaves, 1)
-            for record in captured.records:
-                outputs += record.output_bytes
             for share in shares(met, leaves, trained).values():
                 share.norms()
                 instantiated += sum(contribution.kept_bytes() for _, contribution in share.parts)
@@ -156,7 +155,10 @@ def kept_bytes(module: nn.Module, loss: Loss, row: Rows, trained: dict[str, Tens
     ):
         outputs: Any = functional_call(module, buffers, row.args, row.kwargs, tie_weights=False)
         value = loss(outputs, *row.targets)
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*trained.values(), *buffers.values())}
+    own = {
+        tensor.untyped_storage().data_ptr()
+        for tensor in (*trained.values(), *buffers.values(), *row.tensors())
+    }
     inputs = sum(tensor.numel() * tensor.element_size() for tensor in row.tensors())
     del value
     return inputs + sum(size for place, size in kept.items() if place not in own)
