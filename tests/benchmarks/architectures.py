@@ -103,7 +103,7 @@ class Decoder(nn.Module):
             self.head.weight = self.tokens.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens).contiguous()
         hidden = self.tokens(tokens) + self.positions(places)
         return self.head(self.norm(self.blocks(hidden)))
 
@@ -175,7 +175,7 @@ class PretrainedClassifier(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens).contiguous()
         return self.model(
             input_ids=tokens, position_ids=places, token_type_ids=torch.zeros_like(tokens)
         ).logits

@@ -2,7 +2,7 @@
 
 Each workload is measured in two ways. First every engine makes its first steps in a process of its own: there
 its gradient is checked against a loop over rows, and its memory is taken. Then all that passed take turns in
-one process, and time is compared round by round. `docs/benchmarks/engine.md` is written by this program.
+one process, and time is compared round by round. A run of everything writes `docs/benchmarks/engine.md`.
 
 While working on the engine: `python -m tests.benchmarks.engine --workloads mlp,decoder --quick`.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.benchmarks.engines import ENGINES
 from tests.benchmarks.isolation import Outcome, Work, outcome, outcomes
 from tests.benchmarks.measuring import CHECK_RATE, probed, reference, timed
-from tests.benchmarks.report import Cell, Results, document, shown
+from tests.benchmarks.report import Cell, Results, document, shown, tables
 from tests.benchmarks.task import Task
 from tests.benchmarks.workloads import WORKLOADS
 
@@ -72,10 +72,9 @@ def main() -> None:
         versions=versions,
         seconds=time.monotonic() - BEGUN,
     )
-    text = document(results)
-    if arguments.write:
-        DOCUMENTS[plan.device].write_text(text, encoding="utf-8")
-    print(text)
+    if not (arguments.quick or arguments.workloads or arguments.engines):
+        DOCUMENTS[plan.device].write_text(document(results), encoding="utf-8")
+    print(tables(results))
 
 
 def _measured(
@@ -198,7 +197,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=list(DOCUMENTS), default="cpu")
     parser.add_argument("--seconds", type=float, default=20.0, help="for the rounds of one workload, roughly")
     parser.add_argument("--memory-limit", type=float, default=8.0, help="of a first step, in GiB")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks")
     return parser.parse_args()
 
 

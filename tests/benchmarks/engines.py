@@ -176,7 +176,7 @@ def whole_private(task: Task) -> Prepared:
     mechanism = PoissonGaussian(
         sampling_rate=1 / BATCHES_OF_DATA,
         noise_multiplier=1.0,
-        max_norm=task.max_norm,
+        sensitivity=task.max_norm,
         expected_batch_size=task.rows,
     )
     optimizer = Optimizer(task.learning_rate, modules=[Momentum(beta=MOMENTUM)])

@@ -119,4 +119,4 @@ def _reason(error: BaseException, memory: int | None) -> str:
     if any(sign in text for sign in OUT_OF_MEMORY):
         return "out: of memory" if memory is None else f"out: more than {memory / 2**30:.0f} GiB"
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"refused: {type(error).__name__}: {first}"[:240]
+    return f"refused: {type(error).__name__}: {first.partition('tensor([')[0]}"[:240]

@@ -19,7 +19,7 @@ from tests.benchmarks.task import Prepared, Task
 CHECK_RATE = 1e4
 """Learning rate of a checked step: the update outweighs the weights, and a difference shows all digits."""
 OUR_TOLERANCE, PEER_TOLERANCE = 1e-4, 1e-3
-BURST_SECONDS, LONG_SECONDS, SLOW_SECONDS = 0.1, 0.3, 2.0
+BURST_SECONDS, LONG_SECONDS, SLOW_SECONDS = 0.1, 0.3, 1.0
 """Of the steps that follow each other in a round; of a step that stands alone; of one without a warm-up."""
 MOST_STEPS, MOST_ROUNDS = 20, 25
 
@@ -73,7 +73,7 @@ def timed(task: Task, names: dict[str, float], threads: int, budget: float, fewe
         names: of the engines, with the seconds that a step took in a process of its own.
         threads: that they may use.
         budget: seconds for all of them together, roughly.
-        fewest: rounds of every engine whose step is short.
+        fewest: rounds of ours and of what others are compared to.
     """
     torch.set_num_threads(threads)
     prepared = {name: ENGINES[name].prepare(task) for name in names}
@@ -82,10 +82,11 @@ def timed(task: Task, names: dict[str, float], threads: int, budget: float, fewe
             _timed(prepared[name], 1 if seconds > BURST_SECONDS else 3, task.device)
     steps = {name: _steps(seconds) for name, seconds in names.items()}
     bases = {ENGINES[name].beside for name in names} & set(names)
+    share = budget / len(names)
     rounds = {
-        name: _rounds(
-            seconds * steps[name], (2 if name in ("ours", *bases) else 1) * budget / len(names), fewest
-        )
+        name: max(fewest, _rounds(seconds * steps[name], 2 * share))
+        if name in ("ours", *bases)
+        else _rounds(seconds * steps[name], share)
         for name, seconds in names.items()
     }
     for base in bases:  # each engine is compared in its own rounds
@@ -117,11 +118,11 @@ def _steps(seconds: float) -> int:
     return 1 if seconds > LONG_SECONDS else max(2, min(MOST_STEPS, round(BURST_SECONDS / seconds)))
 
 
-def _rounds(seconds: float, share: float, fewest: int) -> int:
-    """Return how many rounds of so many seconds an engine takes part in."""
-    if seconds * fewest > 2 * share:
-        return max(2 if seconds < SLOW_SECONDS else 1, round(share / seconds))
-    return max(fewest, min(MOST_ROUNDS, round(share / seconds)))
+def _rounds(seconds: float, share: float) -> int:
+    """Return how many rounds of so many seconds an engine takes part in, where nobody asks for more."""
+    if seconds >= SLOW_SECONDS:
+        return 1 if seconds > 4 * SLOW_SECONDS else 2
+    return max(3, min(MOST_ROUNDS, round(share / seconds)))
 
 
 def _timed(prepared: Prepared, steps: int, device: str) -> float:
