@@ -103,6 +103,17 @@ class PoissonGaussian:
             for name, total in sums.items()
         }
 
+    def epsilon(self, *, steps: int, delta: float) -> float:
+        """Return epsilon at `delta` after `steps` steps of exactly this sampler and this noise.
+
+        An upper bound, under zero-out adjacency; see `clipwise.privacy.epsilon`.
+        """
+        from clipwise.privacy import accountant
+
+        return accountant.epsilon(
+            noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=steps, delta=delta
+        )
+
     def event(self, steps: int) -> Any:
         """Return the `dp_accounting` event of `steps` steps of exactly this sampler and this noise."""
         from clipwise.privacy import accountant

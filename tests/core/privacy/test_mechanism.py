@@ -70,6 +70,11 @@ def test_noise_is_gaussian_on_the_sum_and_divided_once_by_the_expected_size() ->
     assert shifted.mean() == pytest.approx(10.0, abs=6 * std / math.sqrt(zero.size))
 
 
+def test_the_mechanism_tells_its_own_epsilon() -> None:
+    found = mechanism(sampling_rate=0.01, noise_multiplier=1.0).epsilon(steps=1000, delta=1e-5)
+    assert found == pytest.approx(1.828, abs=1e-3)
+
+
 @pytest.mark.parametrize("name", ["noise_multiplier", "sensitivity", "expected_batch_size", "sampling_rate"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_numbers_outside_of_their_range_are_refused(name: str, value: float) -> None:
