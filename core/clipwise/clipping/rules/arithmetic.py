@@ -116,8 +116,10 @@ def where_forward(
         _rows(capture, value, dims) if capture.is_data(value) else value for value in (condition, *branches)
     )
     with capture.whole_batch():
-        run = [capture.detached(one, beside) if capture.is_weight(one) else one for one in run]
-        first, second = run
+        first, second = (
+            capture.detached(one, beside) if capture.is_weight(branch) else one
+            for one, branch in zip(run, branches, strict=True)
+        )
         y = torch.where(chosen, first, second)
     trained = tuple(one for one in branches if capture.is_weight(one))
     firsts = tuple(one is input for one in trained)
