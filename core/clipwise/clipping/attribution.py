@@ -72,7 +72,7 @@ def shares(
     places: dict[str, dict[Place, list[Contribution]]] = defaultdict(lambda: defaultdict(list))
     derived: list[tuple[Tensor, Contribution]] = []
     for weight, contribution in met:
-        found = _place(weight, leaves)
+        found = place_of(weight, leaves)
         if found is None:
             derived.append((weight, contribution))
         else:
@@ -93,7 +93,7 @@ def whole_share(parameter: Tensor, gradients: Tensor) -> Share:
     return Share(parts=(((0, tuple(parameter.shape), parameter.stride()), Dense(gradients)),))
 
 
-def _place(weight: Tensor, leaves: Leaves) -> tuple[str, Place] | None:
+def place_of(weight: Tensor, leaves: Leaves) -> tuple[str, Place] | None:
     """Return which part of which parameter `weight` is, or None if it is more than a view."""
     name = leaves.name(weight)
     if name is not None:

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from clipwise.clipping.attribution import place_of
 from clipwise.clipping.capture import Captured, Record
 from clipwise.clipping.contributions import Contribution
 from clipwise.clipping.parameters import Leaves
@@ -113,7 +114,8 @@ class _Waiting:
                     f"the rule '{record.rule.name}' has gradients {tuple(one.shape)} for a weight of shape "
                     f"{tuple(weight.shape)}"
                 )
-            if _identity(weight, self._leaves) not in self._often:
+            once = _identity(weight, self._leaves) not in self._often
+            if once and place_of(weight, self._leaves) is not None:  # else the norms are of no use
                 one.prepare()
             met.append((weight, one))
         return met
