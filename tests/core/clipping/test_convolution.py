@@ -229,7 +229,8 @@ def test_slices_and_both_gram_matrices_of_patches_give_the_same(
 ) -> None:
     module, batch = made(layer("2d", lambda: nn.Conv2d(4, 6, 3, stride=2, padding=2), 4, 5, 6), torch.float64)
     monkeypatch.setattr(convolved, "pixels_are_cheaper", lambda *_args: cheaper)
-    monkeypatch.setattr(convolved, "PATCH_BYTES", size)
+    monkeypatch.setattr(convolved, "PATCH_BYTES", {True: size})
+    monkeypatch.setattr(convolved, "PART_BYTES", size)
     monkeypatch.setattr(convolved, "GRAM_BYTES", size)
     for path in (convolved.PATCHES, convolved.GRAM):
         monkeypatch.setattr(convolved, "chosen_path", lambda *_args, path=path: path)

@@ -47,11 +47,10 @@ class Window:
 
     def padded(self, image: Tensor, positions: Sequence[int]) -> tuple[Tensor, Window]:
         """Return the image with its padding, or cut to what `positions` touch, and the window on it."""
-        around = []
-        for n, count, p, reach, s in zip(
-            image.shape[2:], positions, self.padding, self.span(), self.stride, strict=True
-        ):
-            around.append((p, (count - 1) * s + reach - n - p))
+        around = [
+            (p, size - n - p)
+            for n, size, p in zip(image.shape[2:], self.frame(positions), self.padding, strict=True)
+        ]
         if any(chain(*around)):
             image = functional.pad(image, tuple(chain(*reversed(around))))
         bare = Window(
@@ -59,16 +58,11 @@ class Window:
         )
         return image, bare
 
-    def patches(self, image: Tensor, positions: Sequence[int]) -> Tensor:
-        """Return what each element of the kernel sees, (B, C, *kernel, *positions): a view if unpadded."""
-        whole, _ = self.padded(image, positions)
-        rows, channels, *axes = whole.stride()
-        inside = [d * step for d, step in zip(self.dilation, axes, strict=True)]
-        along = [s * step for s, step in zip(self.stride, axes, strict=True)]
-        return whole.as_strided(
-            (*whole.shape[:2], *self.kernel, *positions),
-            (rows, channels, *inside, *along),
-            whole.storage_offset(),
+    def frame(self, positions: Sequence[int]) -> tuple[int, ...]:
+        """Return how many pixels, with the padding before, `positions` reach over."""
+        return tuple(
+            (count - 1) * s + reach
+            for count, s, reach in zip(positions, self.stride, self.span(), strict=True)
         )
 
     def touched(self, axis: int, element: int, positions: int, pixels: int) -> tuple[slice, slice]:
