@@ -7,13 +7,12 @@ themselves. Letters: G units, P positions of a unit, R and C the rows and column
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import final
 
 import torch
 from torch import Tensor
 
-from clipwise.clipping.norms import row_norms
+from clipwise.clipping.norms import LARGE, SMALL, row_norms
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,11 +153,14 @@ class Outer(Contribution):
         self.shape = torch.Size((rows, right.shape[2]))
         self._gram = self.positions > 1 and prefers_gram(self.positions, rows, right.shape[2], left.dtype)
         self._dense: Tensor | None = None
+        self._left_norms: Tensor | None = None
 
-    @cached_property
+    @property
     def left_norms(self) -> Tensor:
         """Norms (G,) of `left`, of a single position, in float64."""
-        return row_norms(self.left[:, 0])
+        if self._left_norms is None:  # and no cached_property, whose lock torch.compile does not take
+            self._left_norms = row_norms(self.left[:, 0])
+        return self._left_norms
 
     @property
     def factored(self) -> bool:
@@ -246,17 +248,49 @@ MEMORY = 25.0
 
 
 def gram_norms(left: Tensor, right: Tensor) -> Norms:
-    """Return the norms of `sum_p left[g, p] right[g, p]^T` by Gram matrices, with their error bound."""
+    """Return the norms of `sum_p left[g, p] right[g, p]^T` by Gram matrices, with their error bound.
+
+    Sums of like terms, such as those over a constant input, are rounded one way for ever: 7e-6 too small
+    in float32 over 8192 columns. The diagonals, which are known exactly, tell how far.
+    """
     left_norms = row_norms(left.reshape(-1, left.shape[2])).view(left.shape[:2])
     right_norms = row_norms(right.reshape(-1, right.shape[2])).view(right.shape[:2])
+    unit = ROUNDING * torch.finfo(left.dtype).eps / 2
+    sizes = left_norms * right_norms
+    error = unit * sizes.sum(1)
+    if left.dtype != torch.float64 and not (
+        squares_are_normal(left_norms) and squares_are_normal(right_norms)
+    ):
+        wide = gram_norms(left.double(), right.double())
+        return Norms(squared=wide.squared, spread=wide.spread, error=error)
     left_gram = torch.bmm(left, left.transpose(1, 2))
     right_gram = torch.bmm(right, right.transpose(1, 2))
-    unit = ROUNDING * torch.finfo(left.dtype).eps / 2
     narrow_left, narrow_right = left_norms.to(left.dtype), right_norms.to(left.dtype)
-    spread = weighted_size(right_gram, narrow_left) + weighted_size(left_gram, narrow_right)
-    squared = left_gram.mul_(right_gram).sum((1, 2), dtype=torch.float64)
-    error = unit * (left_norms * right_norms).sum(1)
-    return Norms(squared=squared.clamp(min=0.0), spread=unit * spread, error=error)
+    spread = unit * (weighted_size(right_gram, narrow_left) + weighted_size(left_gram, narrow_right))
+    off = _diagonal_errors(left_gram, left_norms) + _diagonal_errors(right_gram, right_norms)
+    products = left_gram.mul_(right_gram)
+    squared = products.sum((1, 2), dtype=torch.float64)
+    lost = off > LOST
+    spread += (torch.where(lost, 0.0, off) * products.abs().sum(2, dtype=torch.float64)).sum(1)
+    spread += 2 * torch.where(lost, sizes, 0.0).sum(1) * sizes.sum(1)
+    return Norms(squared=squared.clamp(min=0.0), spread=spread, error=error)
+
+
+LOST = 1e-3
+"""A position whose squared norm is off by more, relatively, has underflown: its size alone bounds it."""
+
+
+def squares_are_normal(norms: Tensor) -> bool:
+    """Tell whether float32 can hold the squares of the largest of each unit's norms (G, P)."""
+    largest = norms.amax(1)
+    return bool((((largest >= SMALL) & (largest <= LARGE)) | (largest == 0)).all())
+
+
+def _diagonal_errors(gram: Tensor, norms: Tensor) -> Tensor:
+    """Return by how much, relatively, the diagonals of Gram matrices miss the squared norms, (G, P)."""
+    exact = norms.square()
+    off = (gram.diagonal(dim1=1, dim2=2).double() - exact).abs()
+    return torch.where(exact > 0, off / exact, 0.0)
 
 
 def weighted_size(gram: Tensor, norms: Tensor) -> Tensor:
