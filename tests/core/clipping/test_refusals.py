@@ -105,7 +105,7 @@ class ByTheLargest(nn.Module):
 
 class BatchStatistics(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return functional.batch_norm(x[:, :, None, None], None, None, training=True).flatten(1)
+        return functional.batch_norm(x.view(-1, 2, 2), None, None, training=True).flatten(1)
 
 
 class Heads(nn.Module):
@@ -166,6 +166,7 @@ REFUSED: tuple[tuple[Callable[[], nn.Module], str, str], ...] = (
     (lambda: inside(nn.EmbeddingBag(3, 4, sparse=True)), "1.0", "sparse=False"),
     (lambda: inside(nn.LazyBatchNorm1d()), "1.0", "GroupNorm"),
     (lambda: inside(CheckpointingReentrantly()), "1.0", "use_reentrant=False"),
+    (lambda: inside(BatchStatistics()), "1.0", "group_norm"),
     (lambda: inside(nn.Linear(4, 4, dtype=torch.complex64)), "1.0", "real floating type"),
 )
 

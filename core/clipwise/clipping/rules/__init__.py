@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipwise.clipping.dropout import DROPOUTS
-from clipwise.clipping.rules import whole_batch
+from clipwise.clipping.rules import batch_statistics, whole_batch
 from clipwise.clipping.rules.arithmetic import (
     addition,
     division,
@@ -117,6 +117,7 @@ RULES: dict[Callable[..., Any], Rule] = {
 
 WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.scaled_dot_product_attention: whole_batch.attention,
+    functional.batch_norm: batch_statistics.batch_norm,
     functional.cross_entropy: whole_batch.cross_entropy,
     Tensor.view: whole_batch.view,
     **{operation: whole_batch.dropout(operation) for operation in DROPOUTS},
