@@ -34,7 +34,7 @@ class Calibration:
     """The noise that a request comes to.
 
     Attributes:
-        noise_multiplier: the noise's standard deviation in units of the clipping norm.
+        noise_multiplier: the noise's standard deviation in units of the clip rule's sensitivity.
         epsilon: what all steps together spend at the request's delta, by the accountant.
         curve: an upper bound of what has been spent after so many steps.
         accountant: version of `dp_accounting`.
