@@ -53,6 +53,15 @@ class Rows:
             weights=self.weights[start:stop],
         )
 
+    def take(self, index: Tensor) -> "Rows":
+        """Return the rows with the given indices."""
+        return Rows(
+            args=tuple(tensor[index] for tensor in self.args),
+            kwargs={name: tensor[index] for name, tensor in self.kwargs.items()},
+            targets=tuple(tensor[index] for tensor in self.targets),
+            weights=self.weights[index],
+        )
+
     def tensors(self) -> tuple[Tensor, ...]:
         """Return every tensor of the batch."""
         return (*self.args, *self.kwargs.values(), *self.targets, self.weights)

@@ -7,6 +7,7 @@ parameters alone. Where the two meet, the operation runs with the weight detache
 once where a rule knows how, and the place where its output enters autograd's graph is kept.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +29,11 @@ from clipwise.clipping.batch import Rows
 from clipwise.clipping.composites import unguarded
 from clipwise.clipping.dropout import RowKeys, call_key
 from clipwise.clipping.losses import Loss
+from clipwise.clipping.own_copies import NeedsOwnCopy, OwnCopies
+from clipwise.clipping.recomputation import kept
 from clipwise.clipping.rules import RULES, WHOLE_BATCH
-from clipwise.clipping.rules.any_operation import any_operation
+from clipwise.clipping.rules.any_operation import any_operation, writes
+from clipwise.clipping.rules.any_operation import forward as run_any_operation
 from clipwise.clipping.rules.rule import Meeting, Rule, as_place
 from clipwise.clipping.whole_model import require_row_losses
 
@@ -90,7 +94,9 @@ class Captured:
     records: list[Record]
 
 
-def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -> Captured:
+def capture(
+    module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys, copies: OwnCopies | None = None
+) -> Captured:
     """Run `module` and `loss` on `rows`, and record where weights meet them.
 
     Args:
@@ -98,10 +104,26 @@ def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -
         loss: `(outputs, targets) -> (B,)`; it sees one row at a time.
         rows: at least one.
         keys: dropout keys, (B,).
+        copies: what is known from passes before about tensors that rows are written into.
 
     Raises:
         RuntimeError: if `torch.func` cannot take an operation of the module.
+        RowsDisagree: if the rows take different branches.
     """
+    copies = OwnCopies() if copies is None else copies
+    while True:
+        copies.begin()
+        try:
+            return _captured(module, loss, rows, keys, copies)
+        except NeedsOwnCopy:
+            continue
+        finally:
+            copies.begin()
+
+
+def _captured(
+    module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys, copies: OwnCopies
+) -> Captured:
     buffers: dict[str, Tensor] = {}
     if next(module.buffers(), None) is not None:
         buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
@@ -113,7 +135,7 @@ def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -
         args = tuple(map(row, rows.args))
         kwargs = {name: row(tensor) for name, tensor in rows.kwargs.items()}
         targets = tuple(map(row, rows.targets))
-        mode = CaptureMode(level, rows.size, keys)
+        mode = CaptureMode(level, rows, keys, copies)
         with mode:
             if buffers:
                 outputs = functional_call(module, buffers, args, kwargs, tie_weights=False)
@@ -121,6 +143,7 @@ def capture(module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys) -
                 outputs = module(*args, **kwargs)
             value = require_row_losses(loss(outputs, *targets), 1)
         losses = mode.physical(value).reshape(rows.size)
+    copies.end()
     return Captured(losses=losses, records=mode.records)
 
 
@@ -137,14 +160,20 @@ class CaptureMode(TorchFunctionMode):
 
     Args:
         level: of the batching that the pass runs under.
-        rows: number of rows B.
+        rows: that pass through it.
         keys: dropout keys, (B,).
+        copies: where tensors are made that rows are written into.
+
+    Attributes:
+        rows: number of rows B.
     """
 
-    def __init__(self, level: int, rows: int, keys: Tensor | RowKeys) -> None:
+    def __init__(self, level: int, rows: Rows, keys: Tensor | RowKeys, copies: OwnCopies) -> None:
         super().__init__()
         self.records: list[Record] = []
-        self.rows = rows
+        self.rows = rows.size
+        self._weights = rows.weights
+        self._copies = copies
         self._level = level
         self._keys = keys
         self._drops = 0
@@ -154,6 +183,21 @@ class CaptureMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        with kept():
+            try:
+                found = self._called(func, args, kwargs)
+            except NeedsOwnCopy:
+                raise
+            except RuntimeError as error:
+                if self._wrote_into_constant(func, args) and self._copies.learn(args[0]):
+                    raise NeedsOwnCopy from error
+                raise
+            if not self._copies.watching or not isinstance(found, Tensor) or self.is_data(found):
+                return found
+            wanted = self._copies.wanted(found, args, sys._getframe(1))  # noqa: SLF001
+            return self._own(found) if wanted else found
+
+    def _called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         whole = WHOLE_BATCH.get(func)
         if whole is not None:
             found = whole(self, *args, **kwargs)
@@ -173,7 +217,24 @@ class CaptureMode(TorchFunctionMode):
         if plain is not None:
             with self:
                 return plain(*args, **kwargs)
-        return self._record(any_operation, func, any_operation.forward(self, func, args, kwargs), why)
+        return self._record(any_operation, func, run_any_operation(self, func, args, kwargs), why)
+
+    def _wrote_into_constant(self, func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+        return writes(func) and bool(args) and isinstance(args[0], Tensor) and not self.is_data(args[0])
+
+    def _own(self, made: Tensor) -> Tensor:
+        """Return a copy of `made` for each row."""
+        if not self.is_weight(made):
+            return self.data(self.physical(made).clone())
+        with self.whole_batch():
+            zeros = made.new_zeros(self.rows, *made.shape)
+        with self:
+            return torch.add(self.data(zeros), made)
+
+    @property
+    def counted(self) -> Tensor:
+        """Which rows are no padding, (B,)."""
+        return self._weights != 0
 
     def is_data(self, value: Any) -> bool:
         """Tell whether `value` is a tensor that differs between rows."""

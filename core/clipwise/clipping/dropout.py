@@ -44,6 +44,11 @@ class RowKeys:
         return row_keys(self.key, self.stop, self.device)[self.start :]
 
 
+def as_tensor(keys: Tensor | RowKeys) -> Tensor:
+    """Return the keys (B,) themselves."""
+    return keys if isinstance(keys, Tensor) else keys.tensor
+
+
 def call_key(key: Tensor, call: int) -> Tensor:
     """Return the key of a row's `call`-th dropout, from 1, given the key of the row."""
     # As a tensor, because a Python number beyond 64 bits is refused where a tensor's wraps around.
@@ -71,7 +76,7 @@ def drop_alpha_channels(key: Tensor, x: Tensor, p: float = 0.5) -> Tensor:
 
 
 def attend(
-    key: Tensor,
+    key: Tensor | None,
     query: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -81,7 +86,7 @@ def attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Do `scaled_dot_product_attention` with a dropout mask of `key`."""
+    """Do `scaled_dot_product_attention` with a dropout mask of `key`, or without dropout."""
     if enable_gqa:
         repeats = query.shape[-3] // keys.shape[-3]
         keys, values = (tensor.repeat_interleave(repeats, -3) for tensor in (keys, values))
@@ -91,7 +96,8 @@ def attend(
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return drop_elements(key, torch.softmax(scores, -1), p) @ values
+    weights = torch.softmax(scores, -1)
+    return (weights if key is None else drop_elements(key, weights, p)) @ values
 
 
 DROPOUTS: dict[Callable[..., Tensor], Callable[..., Tensor]] = {

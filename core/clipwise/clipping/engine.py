@@ -1,6 +1,7 @@
 """The one path from a batch to its clipped sum: gradients of units, norms, factors, weighted sum."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 from clipwise.clipping.attribution import shares, whole_share
 from clipwise.clipping.backward import backward
 from clipwise.clipping.batch import Batch, Rows, as_rows
+from clipwise.clipping.branches import RowsDisagree, parted, scattered, whole_units
 from clipwise.clipping.capture import capture
-from clipwise.clipping.contributions import masked
-from clipwise.clipping.dropout import RowKeys
+from clipwise.clipping.contributions import Contribution, masked
+from clipwise.clipping.dropout import RowKeys, as_tensor
 from clipwise.clipping.losses import Loss, as_loss
 from clipwise.clipping.memory import (
     ChunkSizes,
@@ -23,6 +25,7 @@ from clipwise.clipping.memory import (
     whole_model_units,
 )
 from clipwise.clipping.norms import joint
+from clipwise.clipping.own_copies import OwnCopies
 from clipwise.clipping.parameters import Leaves, leaves_of, parameters_of
 from clipwise.clipping.refusals import require_supported
 from clipwise.clipping.scaling import Scaling
@@ -110,6 +113,7 @@ class ClippingEngine:
         self.module = module
         self.loss = as_loss(loss)
         self.whole_model: dict[Signature, str] = {}
+        self._copies = OwnCopies()
         self._chunks = ChunkSizes(microbatch_size=microbatch_size, memory_limit=memory_limit)
 
     @in_turn
@@ -192,7 +196,7 @@ class ClippingEngine:
         )
 
     def _add_chunk(
-        self, sums: Sums, work: Work, rows: Rows, keys: RowKeys
+        self, sums: Sums, work: Work, rows: Rows, keys: Tensor | RowKeys
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Add the scaled gradients of one chunk to `sums`; return its losses, norms, factors, faults."""
         if work.signature not in self.whole_model:
@@ -202,24 +206,67 @@ class ClippingEngine:
                     return found
             except ClipwiseError:
                 raise
+            except RowsDisagree as found:
+                return self._add_parts(sums, work, rows, as_tensor(keys), found.values)
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
                 self.whole_model[work.signature] = str(error)
         return self._whole_model_chunk(sums, work, rows, keys)
 
+    def _add_parts(
+        self, sums: Sums, work: Work, rows: Rows, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Do `_add_chunk` for units that take different branches, apart."""
+        parts = parted(values, rows.weights, work.group)
+        if not all(whole_units(part, work.group) for part in parts):
+            found = self._captured_chunk(sums, work, rows, keys, self._met_in_parts)
+            return self._whole_model_chunk(sums, work, rows, keys) if found is None else found
+        done = [self._add_chunk(sums, work, rows.take(part), keys[part]) for part in parts]
+        order = torch.cat(parts).argsort()
+        units = order.view(-1, work.group)[:, 0] // work.group
+        losses, norms, factors, bad = (torch.cat([one[i] for one in done]) for i in range(4))
+        return losses[order], norms[units], factors[units], bad[units]
+
+    def _met_in_parts(
+        self, work: Work, rows: Rows, keys: Tensor | RowKeys, group: int
+    ) -> tuple[Tensor, list[tuple[Tensor, Contribution]]]:
+        """Do `_met` for units whose rows take different branches: row by row, then summed over units."""
+        keys = as_tensor(keys)
+        try:
+            return self._met(work, rows, keys, group)
+        except RowsDisagree as disagreement:
+            parts = parted(disagreement.values, rows.weights, 1)
+        losses, met = torch.zeros_like(rows.weights), []
+        for part in parts:
+            some, found = self._met_in_parts(work, rows.take(part), keys[part], 1)
+            losses[part] = some.to(losses.dtype)
+            met += [(weight, scattered(one, part, group, rows.size // group)) for weight, one in found]
+        return losses, met
+
+    def _met(
+        self, work: Work, rows: Rows, keys: Tensor | RowKeys, group: int
+    ) -> tuple[Tensor, list[tuple[Tensor, Contribution]]]:
+        """Return the rows' losses, and the weights that met them with their contributions."""
+        captured = capture(self.module, self.loss, rows, keys, self._copies)
+        # A caller's autocast is for the model: a sum of products in bfloat16 would exceed the bound.
+        with torch.autocast(rows.weights.device.type, enabled=False):
+            met = backward(captured, rows.weights, work.leaves, rows.size // group)
+        return captured.losses.detach(), met
+
     def _captured_chunk(
-        self, sums: Sums, work: Work, rows: Rows, keys: RowKeys
+        self,
+        sums: Sums,
+        work: Work,
+        rows: Rows,
+        keys: Tensor | RowKeys,
+        meet: Callable[..., tuple[Tensor, list[tuple[Tensor, Contribution]]]] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """Do `_add_chunk` by capture and rules; None, with nothing done, if that cannot take the rows."""
         units = rows.size // work.group
-        captured = capture(self.module, self.loss, rows, keys)
+        losses, met = (meet or self._met)(work, rows, keys, work.group)
         padding = rows.weights == 0
-        # A caller's autocast is for the model: a sum of products in bfloat16 would exceed the bound.
         with torch.autocast(rows.weights.device.type, enabled=False):
-            met = backward(captured, rows.weights, work.leaves, units)
-            losses = captured.losses.detach()
-            del captured
             found = shares(met, work.leaves, work.trained)
             del met
             seen = {name: share.norms() for name, share in found.items()}
@@ -234,7 +281,7 @@ class ClippingEngine:
         return losses, norms, factors, torch.zeros_like(empty)
 
     def _whole_model_chunk(
-        self, sums: Sums, work: Work, rows: Rows, keys: RowKeys
+        self, sums: Sums, work: Work, rows: Rows, keys: Tensor | RowKeys
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Do `_add_chunk` by `vmap(grad)` over the whole model."""
         units = rows.size // work.group
@@ -245,7 +292,7 @@ class ClippingEngine:
             place = slice(first * work.group, (first + fitting) * work.group)
             piece = rows.slice(place.start, place.stop)
             gradients = unit_gradients(
-                self.module, self.loss, parameters, piece, keys.tensor[place], group=work.group
+                self.module, self.loss, parameters, piece, as_tensor(keys)[place], group=work.group
             )
             parts.append(self._add_units(sums, work, piece, gradients))
         losses, norms, factors, bad = (torch.cat([part[i] for part in parts]) for i in range(4))

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from clipwise.clipping.composites import unguarded
 from clipwise.clipping.dropout import DROPOUTS, attend, call_key, drop_elements, dropped
+from clipwise.clipping.recomputation import kept
 
 _VF: Any = torch._VF  # noqa: SLF001 - torch.nn keeps its recurrent kernels there
 
@@ -32,7 +33,10 @@ class RowMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        with kept():
+            return self._called(func, args, dict(kwargs or {}))
+
+    def _called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _STACKS and not _packed(args):
             return self._stacked(func, *_with_state_of_row(args))
         if func in _STACKS or func in _CELLS:

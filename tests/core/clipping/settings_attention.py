@@ -97,6 +97,21 @@ class Fused(nn.Module):
         return y.transpose(1, 2).flatten(2)
 
 
+class SingleHead(nn.Module):
+    """`scaled_dot_product_attention` on (B, T, E), perhaps with queries that are trained."""
+
+    def __init__(self, queries: int = 0) -> None:
+        super().__init__()
+        self.project = nn.Linear(WIDTH, 2 * WIDTH)
+        self.queries = nn.Parameter(torch.randn(queries, WIDTH)) if queries else None
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        key, value = self.project(x).chunk(2, -1)
+        query = x if self.queries is None else self.queries.expand(len(x), -1, -1)
+        mask = None if keep is None else keep[:, None, :]
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
 class Transposed(nn.Module):
     """A module of the layout (T, B, E) for rows (B, T, E)."""
 
@@ -175,12 +190,12 @@ ATTENTION = (
     attention("fused_causal", lambda: Fused(is_causal=True), SEQUENCE),
     attention("fused_scaled", lambda: Fused(scale=0.3), SEQUENCE),
     attention("fused_padded", Fused, lambda: (torch.randn(ROWS, LENGTH, WIDTH), ~padding())),
+    attention("fused_biased", lambda: Fused(biased=True), SEQUENCE),
+    attention("fused_without_heads", SingleHead, SEQUENCE),
     attention(
-        "fused_biased",
-        lambda: Fused(biased=True),
-        SEQUENCE,
-        without_rule=frozenset({"scaled_dot_product_attention"}),
+        "fused_without_heads_padded", SingleHead, lambda: (torch.randn(ROWS, LENGTH, WIDTH), ~padding())
     ),
+    attention("fused_learned_queries", lambda: SingleHead(queries=3), SEQUENCE),
     attention("fused_dropout", lambda: Fused(dropout=0.4), SEQUENCE),
     attention("fused_dropout_causal", lambda: Fused(dropout=0.4, is_causal=True), SEQUENCE),
     attention(

@@ -8,6 +8,7 @@ from tests import reference
 from tests.core.clipping.settings import ROWS, Setting
 from tests.core.clipping.settings_attention import ATTENTION
 from tests.core.clipping.settings_operations import OPERATIONS
+from tests.core.clipping.settings_structure import STRUCTURES
 from tests.core.clipping.test_engine import KEY, TOLERANCE, assert_equal, made
 from torch import nn
 
@@ -16,7 +17,7 @@ from clipwise.clipping.batch import as_rows
 from clipwise.clipping.capture import capture
 from clipwise.clipping.dropout import row_keys
 
-COVERAGE = (*OPERATIONS, *ATTENTION)
+COVERAGE = (*OPERATIONS, *ATTENTION, *STRUCTURES)
 
 
 def assert_exact(

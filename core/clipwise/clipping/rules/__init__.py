@@ -35,6 +35,7 @@ from clipwise.clipping.rules.linear import linear
 from clipwise.clipping.rules.matmul import matmul, outer, tensordot
 from clipwise.clipping.rules.normalization import group_norm, instance_norm, layer_norm, rms_norm
 from clipwise.clipping.rules.product import bilinear, einsum
+from clipwise.clipping.rules.reading import reading
 from clipwise.clipping.rules.recurrent import RECURRENT, frozen
 from clipwise.clipping.rules.rule import Rule
 from clipwise.clipping.rules.selection import getitem, index_select
@@ -120,6 +121,14 @@ WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.batch_norm: batch_statistics.batch_norm,
     functional.cross_entropy: whole_batch.cross_entropy,
     Tensor.view: whole_batch.view,
+    Tensor.__setitem__: whole_batch.setitem,
+    Tensor.__bool__: reading(bool),
+    Tensor.__int__: reading(int),
+    Tensor.__index__: reading(int),
+    Tensor.__float__: reading(float),
+    Tensor.item: reading(),
+    Tensor.is_nonzero: reading(bool),
+    torch.is_nonzero: reading(bool),
     **{operation: whole_batch.dropout(operation) for operation in DROPOUTS},
     **{operation: frozen(rule) for operation, rule in RECURRENT.items()},
 }

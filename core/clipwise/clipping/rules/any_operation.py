@@ -21,7 +21,8 @@ _WRITERS = frozenset(
 )
 
 
-def _writes(func: Callable[..., Any]) -> bool:
+def writes(func: Callable[..., Any]) -> bool:
+    """Tell whether `func` writes into its first argument."""
     name = getattr(func, "__name__", "")
     return name in _WRITERS or (name.endswith("_") and not name.endswith("__"))
 
@@ -35,7 +36,7 @@ def forward(
     where = [i for i, value in enumerate(flat) if capture.is_weight(value)]
     physical = [capture.physical(flat[i]) for i in data]
     beside = next((tensor for tensor in physical if tensor.requires_grad), None)
-    target = flat[0] if _writes(func) else None
+    target = flat[0] if writes(func) else None
     if target is not None and not capture.is_data(target):
         raise RuntimeError("vmap: inplace arithmetic writes a sample's values into a tensor made without it")
     run = list(flat)

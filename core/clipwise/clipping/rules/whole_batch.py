@@ -26,6 +26,21 @@ def view(capture: CaptureMode, input: Tensor, *size: Any, **more: Any) -> Any:  
     return input.reshape(*size)
 
 
+def setitem(capture: CaptureMode, input: Tensor, index: Any, value: Any) -> Any:  # noqa: A002
+    """Do `x[mask] = number`, whose number of elements differs between rows."""
+    plain = not isinstance(value, Tensor) or (value.dim() == 0 and not value.requires_grad)
+    if not plain or not isinstance(index, Tensor) or index.dtype != torch.bool:
+        return NotImplemented
+    if not capture.is_data(index) or not capture.is_data(input) or index.dim() > input.dim():
+        return NotImplemented
+    mask = index.reshape(*index.shape, *(1 for _ in range(input.dim() - index.dim())))
+    if isinstance(value, Tensor):
+        input.copy_(torch.where(mask, value, input))
+    else:
+        input.masked_fill_(mask, value)
+    return None
+
+
 def attention(
     capture: CaptureMode,
     query: Tensor,
@@ -38,25 +53,28 @@ def attention(
 ) -> Any:
     """Do `scaled_dot_product_attention` by its fused kernel."""
     tensors = (query, key, value)
-    if dropout_p > 0.0:
+    wide = [capture.physical(tensor) for tensor in tensors if capture.is_data(tensor)]
+    axes = {tensor.dim() for tensor in wide}
+    fused = len(wide) == 3 and axes in ({4}, {5}) and len({tensor.shape[1] for tensor in wide}) == 1
+    if dropout_p > 0.0 or not fused or capture.is_weight(attn_mask):
+        # Opened up, its products and sums are met one by one.
         with capture:
-            drop = capture.data(capture.key())
+            drop = capture.data(capture.key()) if dropout_p > 0.0 else None
             return attend(drop, query, key, value, attn_mask, dropout_p, is_causal, **more)
-    if not all(map(capture.is_data, tensors)) or capture.is_weight(attn_mask):
-        return NotImplemented
-    wide = [capture.physical(tensor) for tensor in tensors]
     shape = wide[0].shape
-    if any(tensor.dim() != 5 for tensor in wide) or any(tensor.shape[1] != shape[1] for tensor in wide):
-        return NotImplemented
     mask = attn_mask
     with capture.whole_batch():
-        q, k, v = (tensor.flatten(0, 1) for tensor in wide)
+        # Rows (B, T, E) are one head each; rows (B, N, H, T, E) become (B * N, H, T, E).
+        q, k, v = (tensor.flatten(0, 1) if axes == {5} else tensor for tensor in wide)
         if mask is not None and capture.is_data(mask):
             mask = capture.physical(mask)
-            mask = mask.reshape(mask.shape[0], *(1 for _ in range(5 - mask.dim())), *mask.shape[1:])
-            mask = mask.expand(-1, shape[1], -1, -1, -1).flatten(0, 1)
+            mask = mask.reshape(mask.shape[0], *(1 for _ in range(len(shape) - mask.dim())), *mask.shape[1:])
+            if axes == {5}:
+                mask = mask.expand(-1, shape[1], -1, -1, -1).flatten(0, 1)
+        elif mask is not None and axes == {5} and mask.dim() == 4:
+            mask = mask.expand(shape[0], *(-1 for _ in range(4))).flatten(0, 1)
         y = functional.scaled_dot_product_attention(q, k, v, mask, 0.0, is_causal, **more)
-    return capture.data(y.view(*shape[:2], *y.shape[1:]))
+    return capture.data(y.view(*shape[:2], *y.shape[1:]) if axes == {5} else y)
 
 
 def cross_entropy(
