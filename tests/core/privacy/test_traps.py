@@ -156,7 +156,13 @@ def test_21_what_is_exact_is_never_called_released() -> None:
 
 def statement(**more: Any) -> dict[str, Any]:
     return private_statement(
-        mechanism(), steps=10, epsilon=2.99961, delta=1e-5, accountant_version="0.6.0", **more
+        mechanism(),
+        clipping={"kind": "flat", "max_norm": 1.0},
+        steps=10,
+        epsilon=2.99961,
+        delta=1e-5,
+        accountant_version="0.6.0",
+        **more,
     )
 
 
@@ -185,7 +191,14 @@ def test_30_noise_is_never_rounded_down() -> None:
     assert epsilon <= 2.0
     made = mechanism(noise_multiplier=noise, sampling_rate=0.25)
     assert made.noise_multiplier == noise
-    said = private_statement(made, steps=60, epsilon=epsilon, delta=1e-5, accountant_version="0.6.0")
+    said = private_statement(
+        made,
+        clipping={"kind": "flat", "max_norm": made.sensitivity},
+        steps=60,
+        epsilon=epsilon,
+        delta=1e-5,
+        accountant_version="0.6.0",
+    )
     assert said["mechanism"]["noise_multiplier"] == noise
     assert said["guarantee"]["epsilon"] == epsilon
     assert "(3, 1e-05)" in statement()["guarantee"]["summary"]  # 2.99961, rounded up
