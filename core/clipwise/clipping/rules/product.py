@@ -120,7 +120,8 @@ def _folded(
     size = dict(zip(letters, x.shape, strict=True))
     order = [ROWS, *blocks, *positions, *last]
     x = x.permute([letters.index(letter) for letter in order])
-    s, p, n = (math.prod(size[letter] for letter in some) for some in (blocks, positions, last))
+    # Of a list: torch.compile does not take the product of a generator.
+    s, p, n = (math.prod([size[letter] for letter in some]) for some in (blocks, positions, last))
     return x.reshape(units, -1, s, p, n).permute(2, 0, 1, 3, 4).reshape(s, units, -1, n)
 
 
