@@ -122,6 +122,7 @@ WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.cross_entropy: whole_batch.cross_entropy,
     Tensor.view: whole_batch.view,
     Tensor.__setitem__: whole_batch.setitem,
+    Tensor.requires_grad_: whole_batch.requires_grad,
     Tensor.__bool__: reading(bool),
     Tensor.__int__: reading(int),
     Tensor.__index__: reading(int),

@@ -53,9 +53,7 @@ def forward(
     if target is None and not all(map(capture.is_data, filter(_is_tensor, results))):
         # It took no more than a shape from the data: what it made is a derived weight still.
         derived = tree_flatten(func(*args, **kwargs))[0]
-        results = [
-            made if capture.is_data(made) else one for one, made in zip(derived, results, strict=True)
-        ]
+        results = [made if capture.is_data(made) else one for one, made in zip(derived, results, strict=True)]
     places = [i for i, value in enumerate(results) if _has_place(capture, value)]
     for i in places:
         results[i] = capture.placed(results[i])

@@ -41,6 +41,17 @@ def setitem(capture: CaptureMode, input: Tensor, index: Any, value: Any) -> Any:
     return None
 
 
+def requires_grad(capture: CaptureMode, input: Tensor, requires_grad: bool = True) -> Any:  # noqa: A002
+    """Do `requires_grad_`, which checkpointing asks for, on what is behind data."""
+    if not requires_grad or not capture.is_data(input):
+        return NotImplemented
+    whole = capture.unwrapped(input)
+    if not whole.requires_grad:
+        with capture.whole_batch():
+            whole.requires_grad_()
+    return input
+
+
 def attention(
     capture: CaptureMode,
     query: Tensor,
