@@ -13,7 +13,7 @@ from typing import Any
 from clipwise import architectures, plugins
 from clipwise.data.schema import DatasetSchema
 from clipwise.errors import InvalidSpec, Problem
-from clipwise.jobs.spec import JobSpec, PerGroupClipping
+from clipwise.jobs.spec import JobSpec, PerGroupClipping, PerParameterClipping
 from clipwise.privacy.accountant import MIN_DELTA
 from clipwise.privacy.calibration import Calibration, NoiseRequest, settle
 from clipwise.schedules.bounds import SMALLEST_NORM
@@ -231,6 +231,11 @@ def _warnings(spec: JobSpec, schema: DatasetSchema, steps: int, training_size: i
         )
     if spec.privacy is None:
         return warnings
+    if isinstance(spec.clipping, PerParameterClipping) and spec.clipping.bound == "each":
+        warnings.append(
+            f"with bound 'each' a row contributes up to {spec.clipping.max_norm:g} times the root of the "
+            "number of parameter tensors, and noise grows with it; 'joint' keeps both at max_norm"
+        )
     if spec.privacy.delta > 1 / training_size:
         warnings.append(
             f"delta {spec.privacy.delta:g} is above 1 / {training_size} rows: publishing one random row "

@@ -6,6 +6,16 @@ A rule comes in one of two forms, and the engine takes both:
   over all trained parameters.
 - A `PartedClipRule` first divides the parameters into parts, and gives each part a `ClipRule` of its own.
 
+A rule of one's own is a class with the attributes of either form; it derives from nothing:
+
+    >>> class NormalClip:
+    ...     sensitivity = 1.0
+    ...
+    ...     def factors(self, norms):
+    ...         return 1.0 / norms
+    >>> sensitivity_of(NormalClip(), ["weight", "bias"])
+    1.0
+
 What one unit can then contribute at most is `joint_sensitivity` of the parts: noise is calibrated to it.
 """
 

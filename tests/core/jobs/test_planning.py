@@ -115,6 +115,13 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], pointer: str, words
     assert words in caught.value.detail
 
 
+@pytest.mark.parametrize("bound", ["joint", "each"])
+def test_a_bound_of_each_parameter_is_said_to_raise_the_noise(bound: str) -> None:
+    clipping = {"kind": "per_parameter", "max_norm": 0.5, "bound": bound}
+    said = any("up to 0.5 times the root" in line for line in outline({"clipping": clipping}).warnings)
+    assert said == (bound == "each")
+
+
 def test_every_field_that_does_not_fit_is_named_at_once() -> None:
     with pytest.raises(InvalidSpec) as caught:
         outline({"training/batch_size": 5000, "model": {"kind": "linear"}, "privacy/delta": 1e-12})
