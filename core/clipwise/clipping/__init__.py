@@ -2,6 +2,7 @@
 
 from clipwise.clipping.batch import Batch
 from clipwise.clipping.engine import ClippedSum, ClippingEngine, clipped_gradients
+from clipwise.clipping.explain import Explanation, explain
 from clipwise.clipping.losses import LOSSES, Loss, as_loss
 from clipwise.clipping.own_loop import fill_gradients, private_gradients
 from clipwise.schedules import (
@@ -24,6 +25,7 @@ __all__ = [
     "ClipRule",
     "ClippedSum",
     "ClippingEngine",
+    "Explanation",
     "FlatClip",
     "Loss",
     "PartedClipRule",
@@ -31,6 +33,7 @@ __all__ = [
     "PerParameterClip",
     "as_loss",
     "clipped_gradients",
+    "explain",
     "fill_gradients",
     "private_gradients",
 ]

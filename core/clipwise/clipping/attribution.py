@@ -102,7 +102,7 @@ def place_of(weight: Tensor, leaves: Leaves) -> tuple[str, Place] | None:
     name = None if base is None else leaves.name(base)
     if base is None or name is None or _overlaps(weight) or weight.dtype != base.dtype:
         return None
-    offset = weight.storage_offset() - base.storage_offset()
+    offset = int(weight.storage_offset()) - int(base.storage_offset())
     return name, (offset, tuple(weight.shape), weight.stride())
 
 
@@ -134,9 +134,8 @@ def _pulled_back(derived: Sequence[tuple[Tensor, Contribution]], leaves: Leaves)
         allow_unused=True,
         is_grads_batched=True,
     )
-    return [
-        (name, gradient) for name, gradient in zip(leaves.names, found, strict=True) if gradient is not None
-    ]
+    gradients: list[tuple[str, Tensor | None]] = list(zip(leaves.names, found, strict=True))
+    return [(name, gradient) for name, gradient in gradients if gradient is not None]
 
 
 def _disjoint(parts: dict[Place, Contribution], total: Tensor) -> tuple[tuple[Place, Contribution], ...]:

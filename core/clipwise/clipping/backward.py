@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -42,8 +42,9 @@ def backward(
     captured.records.clear()
     asked = [(one, place) for one in waiting for place in one.asked()]
     # Nothing should lead to the parameters themselves, as all of them were detached where they were met.
-    inputs = (*(one.record.edges[place] for one, place in asked), *leaves.tensors)
-    gradients = torch.autograd.grad(total, inputs, allow_unused=True)
+    inputs: list[Any] = [one.record.edges[place] for one, place in asked]
+    inputs += leaves.tensors
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(total, inputs, allow_unused=True)
     for name, gradient in zip(leaves.names, gradients[len(asked) :], strict=True):
         if gradient is not None:
             raise RuntimeError(f"parameter '{name}' met the rows in an operation that capture does not see")

@@ -51,7 +51,6 @@ class Record:
         versions: of the saved tensors and of the weights, to notice if they are changed in place afterwards.
         edges: where the outputs enter autograd's graph.
         ends: whether the backward pass has no further to go from one of them.
-        output_bytes: size of the outputs, and of their gradients.
     """
 
     rule: Rule
@@ -62,7 +61,6 @@ class Record:
     versions: tuple[int, ...]
     edges: tuple[GradientEdge, ...]
     ends: bool
-    output_bytes: int
 
     def forget(self) -> None:
         """Let go of what was kept."""
@@ -319,7 +317,6 @@ class CaptureMode(TorchFunctionMode):
                     versions=tuple(tensor._version for tensor in _tensors((meeting.saved, meeting.weights))),  # noqa: SLF001
                     edges=tuple(map(get_gradient_edge, places)),
                     ends=self._ends,
-                    output_bytes=sum(place.numel() * place.element_size() for place in places),
                 )
             )
         self._ends = False

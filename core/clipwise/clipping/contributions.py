@@ -57,8 +57,16 @@ class Contribution(ABC):
         return None
 
     def kept_bytes(self) -> int:
-        """Return how much memory the gradients take that would not be there without them."""
+        """Return how much memory is held until the weighted sum."""
         return 0
+
+    def cost(self) -> float:
+        """Return the estimated price beyond an ordinary backward pass, in multiplications per unit."""
+        return MEMORY * self.shape.numel()
+
+    def reason(self) -> str:
+        """Return why the norms are found in this way, or nothing where there is no other."""
+        return ""
 
     @abstractmethod
     def path(self) -> str:
@@ -150,6 +158,7 @@ class Outer(Contribution):
         self.left, self.right = widened(left), widened(right)
         self._norms: Norms | None = None
         self.units, self.positions, rows = left.shape
+        self._dtype = self.left.dtype
         self.shape = torch.Size((rows, right.shape[2]))
         self._gram = self.positions > 1 and prefers_gram(self.positions, rows, right.shape[2], left.dtype)
         self._dense: Tensor | None = None
@@ -197,9 +206,10 @@ class Outer(Contribution):
         return left.t() @ right
 
     def kept_bytes(self) -> int:
-        """Return the size of what was instantiated."""
-        dense = self._dense
-        return 0 if dense is None else dense.numel() * dense.element_size()
+        """Return the size of what was instantiated, or of both factors."""
+        if self._dense is not None:
+            return self._dense.numel() * self._dense.element_size()
+        return (self.left.numel() + self.right.numel()) * self.left.element_size()
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         """Add the weighted sum to `total`."""
@@ -217,6 +227,21 @@ class Outer(Contribution):
         else:
             right = right * factors[:, None, None]
         return left.reshape(-1, left.shape[2]), right.reshape(-1, right.shape[2])
+
+    def cost(self) -> float:
+        """Return the estimated price beyond an ordinary backward pass, in multiplications per unit."""
+        if self.positions == 1:
+            return 2.0 * sum(self.shape)
+        return gram_cost(self.positions, *self.shape) if self._gram else instantiated_cost(*self.shape)
+
+    def reason(self) -> str:
+        """Return what both ways cost, or why one is out of the question."""
+        if self.positions == 1:
+            return ""
+        if self.positions > MOST_GRAM_POSITIONS and self._dtype != torch.float64:
+            return f"gram matrices of {self.positions} positions are not precise enough"
+        gram, dense = gram_cost(self.positions, *self.shape), instantiated_cost(*self.shape)
+        return f"gram costs {gram:.2g}, instantiated {dense:.2g}"
 
     def path(self) -> str:
         """Return how the norms are found."""
@@ -238,16 +263,30 @@ more than the tolerance of float32; what is instantiated has been rounded before
 def prefers_gram(positions: int, rows: int, columns: int, dtype: torch.dtype) -> bool:
     """Tell whether norms by Gram matrices cost less than instantiated gradients.
 
-    Counted in multiplications: Gram matrices `P^2 (R + C)`; instantiated gradients save the product of
-    the weighted sum, but are written once and read twice, each element at the price of `MEMORY` products.
+    Counted in multiplications: Gram matrices `P^2 (R + C)`, each at the price of `GRAM` of those of an
+    ordinary weight gradient; instantiated gradients are that weight gradient, unit by unit, but are written
+    once and read twice, each element at the price of `MEMORY` multiplications.
     """
     if dtype != torch.float64 and positions > MOST_SUMMED_POSITIONS:
         return False
-    return GRAM * positions**2 * (rows + columns) < MEMORY * rows * columns
+    return gram_cost(positions, rows, columns) < instantiated_cost(rows, columns)
+
+
+def gram_cost(positions: int, rows: int, columns: int) -> float:
+    """Return the price of norms by Gram matrices, in multiplications per unit."""
+    return GRAM * positions**2 * (rows + columns)
+
+
+def instantiated_cost(rows: int, columns: int) -> float:
+    """Return the price of an instantiated gradient, in multiplications per unit."""
+    return MEMORY * rows * columns
 
 
 GRAM = 2.0
+"""Price of a multiplication in a Gram matrix: batches of small products, and passes over the matrices."""
 MEMORY = 25.0
+"""Price of an element of an instantiated gradient. Both were measured on two cores with AVX-512 in float32,
+for the shapes of the benchmark's transformers: 64 units of (65, 768, 192), 16 of (128, 1024, 256)."""
 
 
 def gram_norms(left: Tensor, right: Tensor) -> Norms:
@@ -349,6 +388,14 @@ class Sparse(Contribution):
         scaled = self.values * factors[:, None, None]
         total.index_add_(0, self.indices.reshape(-1), scaled.reshape(-1, self.shape[1]).to(total.dtype))
 
+    def cost(self) -> float:
+        """Return the estimated price beyond an ordinary backward pass, in multiplications per unit."""
+        return 4.0 * self.positions * self.shape[1]
+
+    def kept_bytes(self) -> int:
+        """Return the size of the values."""
+        return self.values.numel() * self.values.element_size()
+
     def path(self) -> str:
         """Return how the norms are found."""
         return "rows of the table"
@@ -416,7 +463,9 @@ def combined(contributions: Sequence[Contribution]) -> Contribution:
         )
         if joined is None or looked_up is None:
             return joined or looked_up or contributions[0]
-        if prefers_gram(joined.positions + looked_up.positions, *joined.shape, joined.left.dtype):
+        if prefers_gram(
+            joined.positions + looked_up.positions, joined.shape[0], joined.shape[1], joined.left.dtype
+        ):
             return Mixed(joined, looked_up)
     total = contributions[0].instantiated()
     for one in contributions[1:]:

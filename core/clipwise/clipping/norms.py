@@ -23,18 +23,28 @@ def row_norms(x: Tensor) -> Tensor:
     if x.dtype == torch.float64:
         return _scaled_norms(x)
     if x.device.type != "cpu" or torch.compiler.is_compiling():  # what is traced cannot look at its numbers
-        return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+        return _wide_norms(x)
     norms = _block_norms(x)
-    smallest, largest = (float(bound) for bound in torch.aminmax(norms)) if norms.numel() else (1.0, 1.0)
+    smallest, largest = (float(bound) for bound in torch.aminmax(norms))
     if not (smallest >= SMALL and largest <= LARGE):  # also where one is not a number
-        norms = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+        outside = ~((norms >= SMALL) & (norms <= LARGE))
+        again = x[outside]
+        if bool(again.any()):  # rows of zeros are many: padding, and units that a rectifier has put out
+            norms[outside] = _wide_norms(again)
+    return norms
+
+
+def _wide_norms(x: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     return norms
 
 
 def _block_norms(x: Tensor) -> Tensor:
     rows, width = x.shape
+    norms: Tensor
     if width <= BLOCK:
-        return torch.linalg.vector_norm(x, dim=1).double()
+        norms = torch.linalg.vector_norm(x, dim=1).double()
+        return norms
     whole = width - width % BLOCK
     blocks = torch.linalg.vector_norm(x[:, :whole].reshape(rows, -1, BLOCK), dim=2)
     norms = torch.linalg.vector_norm(blocks, dim=1, dtype=torch.float64)
@@ -46,7 +56,8 @@ def _block_norms(x: Tensor) -> Tensor:
 def _scaled_norms(x: Tensor) -> Tensor:
     largest = torch.linalg.vector_norm(x, ord=torch.inf, dim=1)
     scale = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
-    return torch.linalg.vector_norm(x / scale[:, None], dim=1) * scale
+    norms: Tensor = torch.linalg.vector_norm(x / scale[:, None], dim=1) * scale
+    return norms
 
 
 def joint_norms(grads: Iterable[Tensor], units: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from clipwise.clipping.batch import Batch, Inputs, Rows, as_rows
 from clipwise.clipping.engine import ClippedSum, ClippingEngine, require_divisor
+from clipwise.clipping.explain import Explanation, explain
 from clipwise.clipping.independence import require_independent
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.parameters import trained_tensors
@@ -105,6 +106,10 @@ class TorchModel(Model):
                 outputs = self.module(*piece.args, **piece.kwargs)
                 losses.append(require_row_losses(self._engine.loss(outputs, *piece.targets), piece.size))
         return torch.cat(losses[1:] or losses)
+
+    def explain(self, batch: Batch, groups: int | None = None) -> Explanation:
+        """Return what the engine does with a unit of `batch`, operation by operation; print it."""
+        return explain(self.module, self._engine.loss, batch, groups=groups)
 
     def probe_independence(self, batch: Batch) -> None:
         """Check that the gradient of a row does not depend on the other rows of its batch.

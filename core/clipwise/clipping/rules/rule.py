@@ -58,4 +58,5 @@ def as_place(tensor: Tensor, shape: Sequence[int] | None = None) -> Tensor:
     """
     if shape is None and not tensor._is_view():  # noqa: SLF001
         return tensor
-    return torch.ops.aten._unsafe_view(tensor, tensor.shape if shape is None else shape)  # noqa: SLF001
+    place: Tensor = torch.ops.aten._unsafe_view(tensor, tensor.shape if shape is None else shape)  # noqa: SLF001
+    return place
