@@ -71,9 +71,9 @@ class Scaling:
 
     def norms_of(self, gradients: Mapping[str, Tensor], units: int) -> Tensor:
         """Return the parts' norms (G, K) of the gradients (G, *shape) of all parameters."""
-        return torch.stack(
-            [joint_norms([gradients[name] for name in part.names], units) for part in self.parts], 1
-        )
+        found = [joint_norms([gradients[name] for name in part.names], units) for part in self.parts]
+        device = next(iter(gradients.values())).device
+        return torch.stack([norms.to(device) for norms in found], 1)
 
     def factors(self, norms: Tensor, upper: Tensor) -> Tensor:
         """Return the factors (G, K) for finite norms (G, K); see `scale_factors`."""

@@ -115,6 +115,24 @@ def test_equal_where_the_whole_model_is_differentiated(
     assert_equal(found, expected, 1e-10)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_part_of_an_unused_or_empty_parameter_is_zero(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("not to be captured")
+
+    module = nn.Linear(3, 2)
+    module.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    module.register_parameter("empty", nn.Parameter(torch.ones(0, 3)))
+    if whole:
+        monkeypatch.setattr("clipwise.clipping.engine.capture", refuse)
+    batch = as_rows((torch.randn(4, 3), torch.randn(4, 2)))
+    found = ClippingEngine(module, "mse").clipped_sum(batch, PerParameterClip(max_norm=1.0))
+    assert [part.label for part in found.parts] == ["weight", "bias", "unused", "empty"]
+    assert found.part_norms[:, 2:].tolist() == [[0.0, 0.0]] * 4
+    assert found.values["unused"].tolist() == [0.0, 0.0]
+    assert found.values["empty"].shape == (0, 3)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_tied_parameter_is_one_part(apart: bool) -> None:
     batch = as_rows((torch.randint(7, (4, 3)), torch.randint(7, (4,))))
