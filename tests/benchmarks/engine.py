@@ -53,7 +53,7 @@ def main() -> None:
         device=arguments.device,
         memory=int(arguments.memory_limit * 2**30) if arguments.device == "cpu" else None,
         parallel=max(1, (os.cpu_count() or 1) // arguments.threads) if arguments.device == "cpu" else 1,
-        budget=4.0 if arguments.quick else arguments.seconds,
+        budget=0.0 if arguments.untimed else 4.0 if arguments.quick else arguments.seconds,
         fewest=3 if arguments.quick else 7,
     )
     _import_ahead(engines)
@@ -72,7 +72,7 @@ def main() -> None:
         versions=versions,
         seconds=time.monotonic() - BEGUN,
     )
-    if not (arguments.quick or arguments.workloads or arguments.engines):
+    if not (arguments.quick or arguments.untimed or arguments.workloads or arguments.engines):
         DOCUMENTS[plan.device].write_text(document(results), encoding="utf-8")
     print(tables(results))
 
@@ -103,7 +103,7 @@ def _measured(
     for name, found in outcomes(probes, plan.parallel):
         cells[name] = _cell(found)
         _say(f"{name[0]}, {name[1]}: {cells[name].reason or cells[name].remark or 'passed'}")
-    for workload, task in tasks.items():
+    for workload, task in tasks.items() if plan.budget else ():
         passed = {
             engine: cells[workload, engine].probe_seconds
             for engine in engines
@@ -193,6 +193,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workloads", help=f"of {','.join(WORKLOADS)}")
     parser.add_argument("--engines", help=f"of {','.join(ENGINES)}")
     parser.add_argument("--quick", action="store_true", help="few rounds, and few engines unless named")
+    parser.add_argument("--untimed", action="store_true", help="gradients and memory alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=list(DOCUMENTS), default="cpu")
     parser.add_argument("--seconds", type=float, default=20.0, help="for the rounds of one workload, roughly")
