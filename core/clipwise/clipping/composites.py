@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clipwise.clipping.rules.aten import embedding
+
 _MODULES = ("torch.nn.functional", "torch.functional")
 
 
@@ -100,4 +102,9 @@ _COPIES: dict[Any, Callable[..., Any] | None] = {
     Tensor.addmm: _added,
     Tensor.addmv: _added,
     Tensor.baddbmm: _added,
+    torch.ops.aten.addmm.default: _added,
+    torch.ops.aten.addmv.default: _added,
+    torch.ops.aten.baddbmm.default: _added,
+    torch.ops.aten.bilinear.default: _bilinear,
+    torch.ops.aten.embedding.default: embedding,
 }

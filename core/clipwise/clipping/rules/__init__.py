@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipwise.clipping.dropout import DROPOUTS
-from clipwise.clipping.rules import batch_statistics, whole_batch
+from clipwise.clipping.rules import aten, batch_statistics, whole_batch
 from clipwise.clipping.rules.arithmetic import (
     addition,
     division,
@@ -20,6 +20,7 @@ from clipwise.clipping.rules.arithmetic import (
     where_method,
     written,
 )
+from clipwise.clipping.rules.aten import with_overloads
 from clipwise.clipping.rules.concatenation import cat, stack
 from clipwise.clipping.rules.convolution import (
     conv1d,
@@ -40,7 +41,7 @@ from clipwise.clipping.rules.recurrent import RECURRENT, frozen
 from clipwise.clipping.rules.rule import Rule
 from clipwise.clipping.rules.selection import getitem, index_select
 
-RULES: dict[Callable[..., Any], Rule] = {
+_RULES: dict[Callable[..., Any], Rule] = {
     functional.linear: linear,
     functional.embedding: embedding,
     functional.layer_norm: layer_norm,
@@ -114,9 +115,10 @@ RULES: dict[Callable[..., Any], Rule] = {
     Tensor.__itruediv__: written(division),
     **RECURRENT,
 }
+RULES = with_overloads(_RULES)
 """Which rule knows which operation; every other one is taken by `any_operation`."""
 
-WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
+_WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.scaled_dot_product_attention: whole_batch.attention,
     functional.batch_norm: batch_statistics.batch_norm,
     functional.cross_entropy: whole_batch.cross_entropy,
@@ -132,5 +134,8 @@ WHOLE_BATCH: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.is_nonzero: reading(bool),
     **{operation: whole_batch.dropout(operation) for operation in DROPOUTS},
     **{operation: frozen(rule) for operation, rule in RECURRENT.items()},
+    torch.ops.aten.sym_size.int: aten.size,
+    torch.ops.aten._assert_tensor_metadata.default: aten.nothing,  # noqa: SLF001
 }
+WHOLE_BATCH = with_overloads(_WHOLE_BATCH)
 """Operations without weights that do better on the whole batch."""

@@ -23,7 +23,7 @@ _WRITERS = frozenset(
 
 def writes(func: Callable[..., Any]) -> bool:
     """Tell whether `func` writes into its first argument."""
-    name = getattr(func, "__name__", "")
+    name = getattr(func, "__name__", "").partition(".")[0]
     return name in _WRITERS or (name.endswith("_") and not name.endswith("__"))
 
 
