@@ -208,7 +208,7 @@ def test_the_closed_form_is_taken(setting: Setting) -> None:
         assert record.why == "closed form"
 
 
-@pytest.mark.parametrize("path", [convolved.PATCHES, convolved.GRAM])
+@pytest.mark.parametrize("path", [convolved.PATCHES, convolved.GROUPS, convolved.GRAM])
 @pytest.mark.parametrize("group", [1, 2])
 @pytest.mark.parametrize("setting", LAYERS, ids=lambda setting: setting.name)
 def test_every_path_gives_the_same(
@@ -248,6 +248,18 @@ def test_gram_norms_keep_very_large_and_small_images(scale: float) -> None:
     exact = convolved.Convolved(left.double(), right.double(), window, groups=1, units=4).instantiated()
     norms = exact.flatten(1).norm(dim=1)
     assert torch.allclose(found.norms().squared.sqrt(), norms, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "positions", "groups", "path"),
+    [
+        ((64, 64, 3, 3), 1024, 1, convolved.PATCHES),
+        ((512, 512, 3, 3), 16, 1, convolved.GRAM),
+        ((64, 1, 3, 3), 64, 64, convolved.GROUPS),
+    ],
+)
+def test_the_path_goes_by_shape(shape: tuple[int, ...], positions: int, groups: int, path: str) -> None:
+    assert convolved.chosen_path(torch.Size(shape), positions, positions, groups, torch.float32) == path
 
 
 def test_gram_norms_state_by_how_much_they_can_be_off() -> None:
