@@ -208,16 +208,24 @@ def test_the_closed_form_is_taken(setting: Setting) -> None:
         assert record.why == "closed form"
 
 
-@pytest.mark.parametrize("path", [convolved.PATCHES, convolved.GROUPS, convolved.GRAM])
+def grouped(setting: Setting) -> bool:
+    return any(getattr(part, "groups", 1) > 1 for part in setting.module().modules())
+
+
+PATHS = [
+    pytest.param(setting, path, id=f"{setting.name}-{path}")
+    for setting in LAYERS
+    for path in (convolved.PATCHES, convolved.GROUPS, convolved.GRAM)
+    if path != convolved.GRAM or not grouped(setting)  # Gram matrices are of a single group of channels
+]
+
+
 @pytest.mark.parametrize("group", [1, 2])
-@pytest.mark.parametrize("setting", LAYERS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(("setting", "path"), PATHS)
 def test_every_path_gives_the_same(
-    setting: Setting, group: int, path: str, monkeypatch: pytest.MonkeyPatch
+    setting: Setting, path: str, group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, batch = made(setting, torch.float64)
-    grouped = any(getattr(part, "groups", 1) > 1 for part in module.modules())
-    if path == convolved.GRAM and grouped:
-        pytest.skip("Gram matrices are of a single group of channels")
     monkeypatch.setattr(convolved, "chosen_path", lambda *_args: path)
     check(module, batch, 1e-10, group)
 
@@ -280,6 +288,14 @@ def test_gram_norms_state_by_how_much_they_can_be_off() -> None:
     added = found.weighted(torch.tensor([1.0, 0.0]))
     assert added is not None
     assert float((added - exact[0]).norm()) <= float(norms.error[0])
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("setting", ALL, ids=lambda setting: setting.name)
+def test_autocast_is_close(setting: Setting) -> None:
+    module, batch = made(setting, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        check(module, batch, 1e-2)
 
 
 def test_running_statistics_are_left_to_others() -> None:
