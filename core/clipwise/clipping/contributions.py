@@ -200,6 +200,8 @@ class Outer(Contribution):
 
     def weighted(self, factors: Tensor) -> Tensor | None:
         """Return one product of two matrices, or of a vector and a matrix."""
+        if self._dense is None and self._loses_digits(factors):
+            self.instantiated()
         if self._dense is not None:
             return Dense(self._dense).weighted(factors)
         left, right = self._scaled(factors)
@@ -213,11 +215,30 @@ class Outer(Contribution):
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         """Add the weighted sum to `total`."""
+        if self._dense is None and self._loses_digits(factors):
+            self.instantiated()
         if self._dense is not None:
             add_weighted(total, self._dense, factors)
             return
         left, right = self._scaled(factors)
         total.addmm_(left.t(), right)
+
+    def _loses_digits(self, factors: Tensor) -> bool:
+        """Tell whether the scaled side of a unit would be denormal, which rounds it by up to its half.
+
+        Only where the other side is huge, for what is scaled down has a norm of C.
+        """
+        if torch.compiler.is_compiling():  # what is traced cannot look at its numbers
+            return False
+        side = self.left if self.left.shape[2] <= self.right.shape[2] else self.right
+        if side is self.left and self.positions == 1:
+            sizes = self.left_norms * factors
+        else:
+            sizes = torch.linalg.vector_norm(side, ord=torch.inf, dim=(1, 2)) * factors
+        smallest = torch.finfo(side.dtype).tiny / torch.finfo(side.dtype).eps
+        if float(sizes.min()) >= smallest:
+            return False
+        return bool(((sizes < smallest) & (factors != 0) & (factors != 1) & side.any(2).any(1)).any())
 
     def _scaled(self, factors: Tensor) -> tuple[Tensor, Tensor]:
         """Return left (G * P, R) and right (G * P, C), the narrower one times the factors."""
