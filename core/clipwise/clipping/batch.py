@@ -62,6 +62,15 @@ class Rows:
             weights=self.weights[index],
         )
 
+    def cloned(self) -> "Rows":
+        """Return a copy, which may be written into."""
+        return Rows(
+            args=tuple(tensor.clone() for tensor in self.args),
+            kwargs={name: tensor.clone() for name, tensor in self.kwargs.items()},
+            targets=tuple(tensor.clone() for tensor in self.targets),
+            weights=self.weights,
+        )
+
     def tensors(self) -> tuple[Tensor, ...]:
         """Return every tensor of the batch."""
         return (*self.args, *self.kwargs.values(), *self.targets, self.weights)

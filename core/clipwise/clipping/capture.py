@@ -130,6 +130,8 @@ def _captured(
         def row(tensor: Tensor) -> Tensor:
             return _functorch._add_batch_dim(tensor.unsqueeze(1), 0, level)  # noqa: SLF001
 
+        rows = rows.cloned() if copies.inputs else rows
+        versions = [tensor._version for tensor in rows.tensors()]  # noqa: SLF001
         args = tuple(map(row, rows.args))
         kwargs = {name: row(tensor) for name, tensor in rows.kwargs.items()}
         targets = tuple(map(row, rows.targets))
@@ -141,6 +143,7 @@ def _captured(
                 outputs = module(*args, **kwargs)
             value = require_row_losses(loss(outputs, *targets), 1)
         losses = mode.physical(value).reshape(rows.size)
+    copies.inputs = versions != [tensor._version for tensor in rows.tensors()]  # noqa: SLF001
     copies.end()
     return Captured(losses=losses, records=mode.records)
 
@@ -207,7 +210,10 @@ class CaptureMode(TorchFunctionMode):
         rule = RULES.get(func)
         why = "no rule for this operation"
         if rule is not None:
-            meeting = rule.forward(self, *args, **kwargs)
+            try:
+                meeting = rule.forward(self, *args, **kwargs)
+            except TypeError:  # arguments that a rule does not know, or an error of the module's own
+                meeting = "it is called in another form"
             if not isinstance(meeting, str):
                 return self._record(rule, func, meeting, "closed form")
             why = meeting

@@ -290,7 +290,7 @@ class ClippingEngine:
         parts = []
         for first in range(0, units, fitting):
             place = slice(first * work.group, (first + fitting) * work.group)
-            piece = rows.slice(place.start, place.stop)
+            piece = rows.slice(place.start, place.stop).cloned()
             gradients = unit_gradients(
                 self.module, self.loss, parameters, piece, as_tensor(keys)[place], group=work.group
             )

@@ -116,7 +116,7 @@ def footprint(
 ) -> Footprint:
     """Return what a unit of `group` rows needs, by running the first one."""
     unit = rows.slice(0, group)
-    activations = kept_bytes(module, loss, rows.slice(0, 1), trained) * group
+    activations = kept_bytes(module, loss, rows.slice(0, 1).cloned(), trained) * group
     kept = 0
     try:
         with torch.random.fork_rng(devices=()):

@@ -24,9 +24,15 @@ class NeedsOwnCopy(RuntimeError):
 
 @final
 class OwnCopies:
-    """Where in a module's code tensors are made that need a copy for each row."""
+    """What a module writes into: tensors made somewhere in its code, its inputs.
+
+    Attributes:
+        inputs: whether a pass needs copies of the rows, which are the caller's own: true until one has
+            shown that it does not.
+    """
 
     def __init__(self) -> None:
+        self.inputs = True
         self._sites: set[Site] = set()
         self._looking = False
         self._made: dict[int, tuple[Tensor, Site]] = {}

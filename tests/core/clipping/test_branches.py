@@ -1,4 +1,4 @@
-"""Branches on values, tensors filled by rows, and checkpointing: what a pass has to be begun again for."""
+"""Branches on values, tensors and inputs that rows are written into, and checkpointing."""
 
 from collections.abc import Callable
 from threading import Thread
@@ -11,6 +11,7 @@ from tests.core.clipping.test_coverage import assert_exact
 from tests.core.clipping.test_engine import KEY, made
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from clipwise.clipping import ClippingEngine, FlatClip
@@ -157,3 +158,36 @@ def test_hooks_on_saved_tensors_of_the_caller_still_see_them() -> None:
         found = engine.clipped_sum(rows, None).values
     assert seen
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+class WritingInputs(nn.Module):
+    """Shifts and cuts its input, in place or not."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.shift, self.layer = nn.Parameter(torch.ones(4)), nn.Linear(4, 2)
+        self.in_place = in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_place:
+            x.mul_(2.0)
+            x += self.shift
+            return self.layer(functional.relu(x, inplace=True))
+        return self.layer(functional.relu(x * 2.0 + self.shift))
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_a_module_that_writes_into_its_input_leaves_the_callers_batch_alone(size: int | None) -> None:
+    writing, plain = WritingInputs(in_place=True), WritingInputs(in_place=False)
+    plain.load_state_dict(writing.state_dict())
+    x = torch.randn(ROWS, 4)
+    before = x.clone()
+    rows = as_rows((x, torch.zeros(ROWS)))
+    engine = ClippingEngine(writing, uneven, microbatch_size=size)
+    for _ in range(3):
+        found = engine.clipped_sum(rows, FlatClip(max_norm=0.1)).values
+        assert torch.equal(x, before)
+    assert engine.whole_model == {}
+    expected = ClippingEngine(plain, uneven).clipped_sum(rows, FlatClip(max_norm=0.1)).values
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-5), name

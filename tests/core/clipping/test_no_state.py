@@ -300,7 +300,7 @@ def test_memory_stays_flat(kind: type[nn.Module]) -> None:
         grown = tracemalloc.get_traced_memory()[0] - python
     finally:
         tracemalloc.stop()
-    assert tensors() == alive
+    assert tensors() <= alive  # what tests before left may go meanwhile
     assert len(gc.get_objects()) - objects < 200
     assert grown < 50_000  # bytes, of 200 steps: what Python keeps for reuse varies
     assert process.memory_info().rss - resident < 20 * 2**20
