@@ -5,6 +5,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -37,6 +38,8 @@ class RowMode(TorchFunctionMode):
             return self._called(func, args, dict(kwargs or {}))
 
     def _called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func is _VF._pack_padded_sequence and _functorch.is_functorch_wrapped_tensor(args[0]):  # noqa: SLF001
+            raise RuntimeError("a packed sequence has as many steps as its lengths say")
         if func in _STACKS and not _packed(args):
             return self._stacked(func, *_with_state_of_row(args))
         if func in _STACKS or func in _CELLS:

@@ -10,6 +10,7 @@ from clipwise.clipping import ClippingEngine, FlatClip
 from clipwise.clipping.batch import as_rows
 from clipwise.clipping.capture import Captured, capture
 from clipwise.clipping.dropout import row_keys
+from clipwise.errors import UnsupportedModule
 
 ROWS, TIMES, SIZE, KEY = 6, 7, 5, 99
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -270,3 +271,46 @@ def test_outputs_that_are_written_to_are_never_taken_for_what_they_were() -> Non
     assert "modified by an inplace operation" in next(iter(engine.whole_model.values()))
     for name, value in expected.items():
         assert reference.relative_error(found.values[name], value) <= 1e-10
+
+
+class Packed(nn.Module):
+    """The last state of sequences of different lengths, by packing them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.first, self.layer = nn.Linear(SIZE, SIZE), KINDS[kind](SIZE, 4, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.first(x), lengths, batch_first=True, enforce_sorted=False
+        )
+        ends = self.layer(packed)[1]
+        return (ends[0] if isinstance(ends, tuple) else ends)[-1]
+
+
+class Gathered(Packed):
+    """The same, by taking each row's output at its own last step: the way out that a refusal names."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        outputs = self.layer(self.first(x))[0]
+        index = (lengths - 1)[:, None, None].expand(-1, 1, outputs.shape[2])
+        return outputs.gather(1, index)[:, 0]
+
+
+LENGTHS = torch.tensor([7, 3, 2, 5, 6, 1])
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
+def test_packed_sequences_are_refused_with_a_way_out(kind: str) -> None:
+    batch = ((torch.randn(ROWS, TIMES, SIZE), LENGTHS), torch.zeros(ROWS))
+    with pytest.raises(UnsupportedModule, match=r"packs sequences.*gather each row's state"):
+        ClippingEngine(Packed(kind), square).clipped_sum(as_rows(batch), FlatClip(max_norm=1.0))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
+def test_the_way_out_of_packing_is_exact_and_gives_the_same(kind: str) -> None:
+    torch.manual_seed(8)
+    module, x = Gathered(kind).double(), torch.randn(ROWS, TIMES, SIZE, dtype=torch.float64)
+    assert torch.allclose(module(x, LENGTHS), Packed.forward(module, x, LENGTHS))
+    assert_exact(module, (x, LENGTHS), operations=["linear", name_of(kind)], group=2)

@@ -77,6 +77,8 @@ def _layers(step: Step) -> Callable[..., Meeting | str]:
         if any(map(capture.is_data, params)):
             return "its weights depend on the rows"
         initial = hx if isinstance(hx, tuple | list) else (hx,)
+        if not initial[0].is_floating_point():
+            return "it is given a packed sequence"
         found = Found(capture=capture)
         whole = _rows_of(capture, input)
         time_first = (2, 0, 1, 3) if batch_first else (1, 0, 2, 3)
