@@ -92,7 +92,8 @@ def _fixed_rows(part: fx.GraphModule) -> int | None:
 _CAUSES = {
     ("packed sequence",): (
         "packs sequences, so that the size of a tensor depends on the rows' lengths; give the padded "
-        "sequences to the recurrent layer, and gather each row's state at its own last step, or mask the outputs"
+        "sequences to the recurrent layer, and gather each row's state at its own last step, or mask "
+        "the outputs"
     ),
     ("data-dependent control flow", ".item()"): (
         "branches on, or reads out, the value of a tensor; use torch.where in place of if, and keep "
