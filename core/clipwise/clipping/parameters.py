@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import final
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from clipwise.errors import UnsupportedModule
 
@@ -88,6 +89,12 @@ def _require_plain(name: str, parameter: nn.Parameter) -> None:
     path = name.rpartition(".")[0]
     if isinstance(parameter, nn.UninitializedParameter):
         raise UnsupportedModule(path, f"parameter '{name}' has no shape yet; run the module once on a batch")
+    if is_traceable_wrapper_subclass(parameter):  # its address says nothing about its storage
+        raise UnsupportedModule(
+            path,
+            f"parameter '{name}' is a {type(parameter).__name__}, which is sharded or packed; train on one "
+            "device, with plain tensors",
+        )
     if not parameter.is_floating_point():
         raise UnsupportedModule(path, f"parameter '{name}' is {parameter.dtype}; use a real floating type")
 
