@@ -39,7 +39,7 @@ class Plan:
     parallel: int
     budget: float
     fewest: int
-    probe_seconds: float = 200.0
+    probe_seconds: float = 120.0
 
 
 def main() -> None:

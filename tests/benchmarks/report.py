@@ -3,7 +3,7 @@
 import math
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -171,15 +171,15 @@ def _bars(results: Results) -> str:
     behind = [WORKLOADS[name].title for name, value in ahead.items() if value is not None and value < 1]
     memory = [results.memory(name, "ours") for name in results.workloads]
     rows = [
-        ("time, geometric mean without LSTM and GRU", "at most 1.2", geometric_mean(map(ours.get, plain))),
-        ("time, most of these", "at most 1.4", _most(map(ours.get, plain))),
-        ("time, LSTM and GRU, most", "at most 3", _most(map(ours.get, recurrent))),
-        ("peak memory, geometric mean", "at most 1.3", geometric_mean(memory)),
-        ("Opacus's best mode over ours, geometric mean", "at least 2.5", geometric_mean(over_opacus)),
-        ("the fastest peer over ours, least", "above 1", _least(ahead.values())),
+        ("time, geometric mean without LSTM and GRU", "at most 1.2", geometric_mean, map(ours.get, plain)),
+        ("time, most of these", "at most 1.4", _most, map(ours.get, plain)),
+        ("time, LSTM and GRU, most", "at most 3", _most, map(ours.get, recurrent)),
+        ("peak memory, geometric mean", "at most 1.3", geometric_mean, memory),
+        ("Opacus's best mode over ours, geometric mean", "at least 2.5", geometric_mean, over_opacus),
+        ("the fastest peer over ours, least", "above 1", _least, ahead.values()),
     ]
     lines = ["| what | bar | measured |", "|---|---|---|"]
-    lines += [f"| {what} | {bar} | {_figure(value)} |" for what, bar, value in rows]
+    lines += [f"| {what} | {bar} | {_of(list(values), of)} |" for what, bar, of, values in rows]
     lines += ["", f"A peer is faster on: {', '.join(behind) or 'none'}."]
     return "\n".join(lines)
 
@@ -218,11 +218,15 @@ def _mean(
     engine: str,
     ratio: Callable[[Results, str, str], float | None],
 ) -> str:
-    """Return a column's mean; with the number of rows that it is over, where some have no figure."""
-    found = [ratio(results, workload, engine) for workload in workloads]
-    count = sum(value is not None for value in found)
-    mean = _figure(geometric_mean(found))
-    return mean if count in (0, len(workloads)) else f"{mean} (of {count})"
+    """Return a column's mean."""
+    return _of([ratio(results, workload, engine) for workload in workloads], geometric_mean)
+
+
+def _of(values: Sequence[float | None], function: Callable[[Iterable[float | None]], float | None]) -> str:
+    """Return `function` of the values that are there, and how many they are where some are not."""
+    count = sum(value is not None for value in values)
+    figure = _figure(function(values))
+    return figure if count in (0, len(values)) else f"{figure} (of {count})"
 
 
 def _whole(results: Results) -> str:
