@@ -114,6 +114,10 @@ _CAUSES = {
         "uses activation checkpointing, which per-sample gradients do not take; remove it and give a "
         "smaller microbatch_size"
     ),
+    ("offsets[0] has to be 0",): (
+        "is given bags by offsets, so that the first axis is no axis of rows; give indices (B, P), padded to "
+        "one length, and padding_idx"
+    ),
     ("staticmethod", "setup_context", "autograd.Function"): (
         "uses an autograd.Function without vmap support; give it setup_context and generate_vmap_rule=True"
     ),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from tests import reference
-from tests.core.clipping.settings import ROWS, Setting
+from tests.core.clipping.settings import ROWS, Setting, uneven
 from tests.core.clipping.settings_attention import ATTENTION
 from tests.core.clipping.settings_operations import OPERATIONS
 from tests.core.clipping.settings_structure import STRUCTURES
@@ -16,6 +16,7 @@ from clipwise.clipping import ClippingEngine, FlatClip
 from clipwise.clipping.batch import as_rows
 from clipwise.clipping.capture import capture
 from clipwise.clipping.dropout import row_keys
+from clipwise.errors import ClipwiseError
 
 COVERAGE = (*OPERATIONS, *ATTENTION, *STRUCTURES)
 
@@ -80,3 +81,40 @@ def test_taken_by_the_rule_that_is_meant(setting: Setting) -> None:
     found = {record.operation for record in records if record.rule.name == "any operation"}
     assert records
     assert found <= setting.without_rule
+
+
+@pytest.mark.parametrize("size", [None, 1, 4])
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_spectral_norm_in_training_uses_one_power_iteration_for_all_rows(norm: Any, size: int | None) -> None:
+    torch.manual_seed(5)
+    module = norm(nn.Linear(5, 4)).double()
+    batch = (torch.randn(ROWS, 5).double(), torch.zeros(ROWS), torch.ones(ROWS).double())
+    iterated = norm(nn.Linear(5, 4)).double()
+    iterated.load_state_dict(module.state_dict())
+    iterated(batch[0])
+    expected = reference.clipped_sum(iterated.eval(), uneven, batch, 0.05)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    engine = ClippingEngine(module, uneven, microbatch_size=size)
+    assert_equal(engine.clipped_sum(as_rows(batch), FlatClip(max_norm=0.05)), expected, 1e-10)
+    assert engine.whole_model == {}
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_offsets_are_refused_and_bags_of_rows_are_the_way_out(mode: str) -> None:
+    bag = nn.EmbeddingBag(9, 4, mode=mode)
+    indices, offsets = torch.randint(9, (10,)), torch.tensor([0, 3, 5, 5, 8])
+    for inputs, message in (((indices, offsets), "5 rows"), ((indices[:5], offsets), "padding_idx")):
+        with pytest.raises(ClipwiseError, match=message):
+            ClippingEngine(bag, uneven).clipped_sum(as_rows((inputs, torch.zeros(5))), None)
+    rows = torch.nn.utils.rnn.pad_sequence(
+        indices.tensor_split(offsets[1:]), batch_first=True, padding_value=9
+    )
+    padded = nn.EmbeddingBag(10, 4, mode=mode, padding_idx=9)
+    with torch.no_grad():
+        padded.weight[:9] = bag.weight
+    found = ClippingEngine(padded, uneven).clipped_sum(as_rows((rows, torch.zeros(5))), None).values["weight"]
+    (expected,) = torch.autograd.grad(uneven(bag(indices, offsets), torch.zeros(5)).sum(), [bag.weight])
+    assert reference.relative_error(found[:9], expected) < 1e-6
+    assert not found[9].any()
