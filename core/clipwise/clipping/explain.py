@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.clipping.backward import backward
-from clipwise.clipping.batch import Batch, as_rows
+from clipwise.clipping.batch import Batch, Rows, as_rows
+from clipwise.clipping.branches import RowsDisagree
 from clipwise.clipping.capture import capture
 from clipwise.clipping.contributions import Contribution
 from clipwise.clipping.dropout import RowKeys
@@ -99,6 +100,13 @@ def explain(module: nn.Module, loss: str | Loss, batch: Batch, *, groups: int | 
     """
     rows = as_rows(batch).slice(0, groups or 1)
     require_supported(module)
+    try:
+        return _explained(module, loss, rows)
+    except RowsDisagree:  # each row alone takes one branch
+        return _explained(module, loss, rows.slice(0, 1))
+
+
+def _explained(module: nn.Module, loss: str | Loss, rows: Rows) -> Explanation:
     leaves = leaves_of(module)
     keys = RowKeys(key=0, start=0, stop=rows.size, device=rows.weights.device)
     try:
@@ -115,7 +123,7 @@ def explain(module: nn.Module, loss: str | Loss, batch: Batch, *, groups: int | 
                 for weight in weights
                 if found.get(id(weight))
             ]
-    except ClipwiseError:
+    except (ClipwiseError, RowsDisagree):
         raise
     except RuntimeError as error:
         if is_out_of_memory(error):

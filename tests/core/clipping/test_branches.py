@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from clipwise.clipping import ClippingEngine, FlatClip
+from clipwise.clipping import ClippingEngine, FlatClip, explain
 from clipwise.clipping.batch import as_rows
 
 
@@ -191,3 +191,10 @@ def test_a_module_that_writes_into_its_input_leaves_the_callers_batch_alone(size
     expected = ClippingEngine(plain, uneven).clipped_sum(rows, FlatClip(max_norm=0.1)).values
     for name, value in expected.items():
         assert torch.allclose(found[name], value, rtol=1e-5), name
+
+
+def test_explain_tells_the_rules_of_a_row_where_rows_disagree() -> None:
+    module, batch = made(SETTING, torch.float64)
+    found = explain(module, uneven, batch, groups=ROWS)
+    assert found.whole_model == ""
+    assert {line.operation for line in found.lines} == {"linear"}
