@@ -37,7 +37,15 @@ KEPT_PREFIXES = (
     "TORCH",
     "PYTORCH_",
     "TRITON_",
+    "MALLOC_",
 )
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+}
+"""For glibc: memory that a step frees stays for the next one. Giving it back and getting it anew, page by page,
+takes a tenth to a quarter of a step's time (docs/benchmarks/engine.md); it all goes back with the runner."""
 SECRET = re.compile(r"KEY|TOKEN|PASSW|SECRET|CREDENTIAL|AUTH|URL|DSN", re.IGNORECASE)
 
 
@@ -57,6 +65,7 @@ def runner_environment(own: Mapping[str, str], temporary: Path, slots: int = 1) 
         for name, value in own.items()
         if (name in KEPT or name.startswith(KEPT_PREFIXES)) and not SECRET.search(name)
     }
+    passed = ALLOCATOR | passed
     if slots > 1:
         passed.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
     return passed | {

@@ -234,7 +234,8 @@ class Outer(Contribution):
         if side is self.left and self.positions == 1:
             sizes = self.left_norms * factors
         else:
-            sizes = torch.linalg.vector_norm(side, ord=torch.inf, dim=(1, 2)) * factors
+            # Many times as fast as the largest element, and as good: a row of such a norm is lost or is not.
+            sizes = torch.linalg.vector_norm(side.flatten(1), dim=1) * factors
         smallest = torch.finfo(side.dtype).tiny / torch.finfo(side.dtype).eps
         if float(sizes.min()) >= smallest:
             return False
