@@ -44,8 +44,8 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
-"""For glibc: memory that a step frees stays for the next one. Giving it back and getting it anew, page by page,
-takes a tenth to a quarter of a step's time (docs/benchmarks/engine.md); it all goes back with the runner."""
+"""For glibc: memory that a step frees stays for the next one. Giving it back and getting it anew, page by
+page, takes a tenth to a quarter of a step's time; it all goes back with the runner."""
 SECRET = re.compile(r"KEY|TOKEN|PASSW|SECRET|CREDENTIAL|AUTH|URL|DSN", re.IGNORECASE)
 
 

@@ -224,22 +224,10 @@ class Outer(Contribution):
         total.addmm_(left.t(), right)
 
     def _loses_digits(self, factors: Tensor) -> bool:
-        """Tell whether the scaled side of a unit would be denormal, which rounds it by up to its half.
-
-        Only where the other side is huge, for what is scaled down has a norm of C.
-        """
-        if torch.compiler.is_compiling():  # what is traced cannot look at its numbers
-            return False
-        side = self.left if self.left.shape[2] <= self.right.shape[2] else self.right
-        if side is self.left and self.positions == 1:
-            sizes = self.left_norms * factors
-        else:
-            # Many times as fast as the largest element, and as good: a row of such a norm is lost or is not.
-            sizes = torch.linalg.vector_norm(side.flatten(1), dim=1) * factors
-        smallest = torch.finfo(side.dtype).tiny / torch.finfo(side.dtype).eps
-        if float(sizes.min()) >= smallest:
-            return False
-        return bool(((sizes < smallest) & (factors != 0) & (factors != 1) & side.any(2).any(1)).any())
+        """Tell whether scaling one side would lose digits that the other side makes large again."""
+        if self.left.shape[2] > self.right.shape[2]:
+            return loses_digits(self.right, factors)
+        return loses_digits(self.left, factors, self.left_norms if self.positions == 1 else None)
 
     def _scaled(self, factors: Tensor) -> tuple[Tensor, Tensor]:
         """Return left (G * P, R) and right (G * P, C), the narrower one times the factors."""
@@ -270,6 +258,27 @@ class Outer(Contribution):
         if self.positions == 1:
             return "product of norms"
         return "gram" if self._gram else "instantiated"
+
+
+def loses_digits(side: Tensor, factors: Tensor, norms: Tensor | None = None) -> bool:
+    """Tell whether a unit of `side` times its factor would be denormal, which rounds it by up to its half.
+
+    Only where the other side is huge, for what is scaled down has a norm of C.
+
+    Args:
+        side: (G, ...).
+        factors: (G,).
+        norms: of the units of `side`, (G,), if they are known.
+    """
+    if torch.compiler.is_compiling():  # what is traced cannot look at its numbers
+        return False
+    # The norm is found many times as fast as the largest element, and is as good here.
+    sizes = (torch.linalg.vector_norm(side.flatten(1), dim=1) if norms is None else norms) * factors
+    smallest = torch.finfo(side.dtype).tiny / torch.finfo(side.dtype).eps
+    if float(sizes.min()) >= smallest:
+        return False
+    scaled = (sizes < smallest) & (factors != 0) & (factors != 1)
+    return bool((scaled & side.flatten(1).any(1)).any())
 
 
 ROUNDING = 4.0

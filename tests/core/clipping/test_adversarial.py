@@ -202,15 +202,7 @@ def clipped(module: nn.Module, inputs: Tensor, targets: Tensor, bound: float) ->
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name == "wide conv2d", reason="scaled output gradients become denormal: 2e-4 to 3e-2 over C"
-            ),
-        )
-        for name in MODELS
-    ],
+    MODELS,
 )
 def test_any_size_of_inputs_and_of_gradients(name: str, dtype: torch.dtype) -> None:
     module, x, g = batch_of(name, dtype, 1)

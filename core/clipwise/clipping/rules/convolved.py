@@ -12,6 +12,7 @@ from clipwise.clipping.contributions import (
     ROUNDING,
     Contribution,
     Norms,
+    loses_digits,
     weighted_size,
     widened,
 )
@@ -71,6 +72,8 @@ class Convolved(Contribution):
 
     def weighted(self, factors: Tensor) -> Tensor | None:
         """Return the ordinary weight gradient of scaled rows, or products of a vector and a matrix."""
+        if not self._parts and loses_digits(self._left.reshape(self.units, -1), factors):
+            self._instantiate()
         if not self._parts:
             return self._summed(factors)
         if factors.dtype != self._left.dtype:
