@@ -189,7 +189,9 @@ class Outer(Contribution):
         if self.positions == 1:
             return Norms(squared=(self.left_norms * row_norms(self.right[:, 0])).square())
         if self._gram:
-            return gram_norms(self.left, self.right)
+            found = gram_norms(self.left, self.right)
+            if is_tight(found):
+                return found
         return Dense(self.instantiated()).norms()
 
     def instantiated(self) -> Tensor:
@@ -348,6 +350,18 @@ def gram_norms(left: Tensor, right: Tensor) -> Norms:
     spread += (torch.where(lost, 0.0, off) * products.abs().sum(2, dtype=torch.float64)).sum(1)
     spread += 2 * torch.where(lost, sizes, 0.0).sum(1) * sizes.sum(1)
     return Norms(squared=squared.clamp(min=0.0), spread=spread, error=error)
+
+
+LOOSE = 6e-6
+"""Most by which a bound may exceed a norm: positions that cancel leave a bound that would move factors."""
+
+
+def is_tight(norms: Norms) -> bool:
+    """Tell whether what will be added is known to be little more than the norms."""
+    if torch.compiler.is_compiling() or norms.spread is None or norms.error is None:
+        return True
+    upper = (norms.squared + norms.spread).sqrt() + norms.error
+    return bool((upper <= (1 + LOOSE) * norms.squared.sqrt()).all())
 
 
 LOST = 1e-3

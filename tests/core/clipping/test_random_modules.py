@@ -197,6 +197,21 @@ FOUND = {
     "instances that are not contiguous": replace(
         PLAIN, steps=(Step(part="instance norm"), Step(part="linear")), microbatch=1
     ),
+    "positions that cancel": replace(
+        PLAIN,
+        width=6,
+        steps=(
+            Step(part="linear", connection="difference"),
+            Step(part="layer norm"),
+            Step(part="linear without bias"),
+        ),
+        head="square",
+        weights=(1.0,),
+        seed=0,
+    ),
+    "positions that cancel, and a head": replace(
+        PLAIN, positions=2, steps=(Step(part="linear", connection="difference"),), weights=(1.0,), seed=0
+    ),
 }
 """Programs on which the engine once was wrong."""
 
