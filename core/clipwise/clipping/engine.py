@@ -33,7 +33,7 @@ from clipwise.clipping.sums import Sums
 from clipwise.clipping.turns import in_turn
 from clipwise.clipping.whole_model import UnitGradients, unit_gradients
 from clipwise.errors import ClipwiseError, InvalidInput
-from clipwise.schedules import AnyClipRule, Part, as_clip_rule
+from clipwise.schedules import AnyClipRule, FlatClip, Part, as_clip_rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,8 @@ class ClippingEngine:
         self.loss = as_loss(loss)
         self.whole_model: dict[Signature, str] = {}
         self._copies = OwnCopies()
+        self._leaves: Leaves | None = None
+        self._scaling: tuple[AnyClipRule | None, Leaves, Scaling] | None = None
         self._chunks = ChunkSizes(microbatch_size=microbatch_size, memory_limit=memory_limit)
 
     @in_turn
@@ -146,13 +148,14 @@ class ClippingEngine:
                 f"{rows.size} rows are no whole number of groups of {group}; pad with rows of weight 0"
             )
         require_supported(self.module)
-        leaves = leaves_of(self.module)
-        trained = leaves.trained
+        if self._leaves is None or not self._leaves.still(self.module):
+            self._leaves = leaves_of(self.module)
+        leaves, trained = self._leaves, self._leaves.trained
         key = int(torch.randint(2**62, ()).item()) if key is None else key
         work = Work(
             trained=trained,
             leaves=leaves,
-            scaling=Scaling(rule, tuple(trained)),
+            scaling=self._scaling_of(rule, leaves),
             group=group,
             signature=signature_of(self.module, rows, trained),
         )
@@ -194,6 +197,13 @@ class ClippingEngine:
             part_factors=factors,
             nonfinite=bad.sum(),
         )
+
+    def _scaling_of(self, rule: AnyClipRule | None, leaves: Leaves) -> Scaling:
+        """Return what `rule` means for the parameters; the last one is remembered."""
+        last = self._scaling
+        if not isinstance(rule, FlatClip) or last is None or last[0] != rule or last[1] is not leaves:
+            self._scaling = last = (rule, leaves, Scaling(rule, tuple(leaves.trained)))
+        return last[2]
 
     def _add_chunk(
         self, sums: Sums, work: Work, rows: Rows, keys: Tensor | RowKeys

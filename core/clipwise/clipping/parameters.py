@@ -1,5 +1,6 @@
 """Which tensors of a module are trained: by canonical name, aliases found by storage."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
@@ -82,7 +83,26 @@ def leaves_of(module: nn.Module) -> "Leaves":
     if not trained:
         raise UnsupportedModule("", "it has no trainable parameter; set requires_grad on those to train")
     _require_disjoint(trained)
-    return Leaves(trained=trained, aliases=aliases, held=held, names=names)
+    return Leaves(trained=trained, aliases=aliases, held=held, names=names, marks=_marks(module))
+
+
+def _marks(module: nn.Module) -> list[object]:
+    """Return what changes when a part or a trainable parameter comes, goes or moves; quick to find."""
+    marks: list[object] = []
+    parts, seen = [module], {id(module)}
+    for part in parts:
+        for name, parameter in part._parameters.items():  # noqa: SLF001 - what named_parameters() reads
+            if parameter is not None and parameter.requires_grad:
+                plain = not is_traceable_wrapper_subclass(parameter)
+                marks += (name, id(parameter), parameter.data_ptr() if plain else None, parameter.shape)
+        for name, inner in part._modules.items():  # noqa: SLF001
+            if inner is None:
+                continue
+            marks += (name, id(inner))
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                parts.append(inner)
+    return marks
 
 
 def _require_plain(name: str, parameter: nn.Parameter) -> None:
@@ -138,11 +158,20 @@ class Leaves:
         aliases: dict[str, str],
         held: dict[int, nn.Parameter],
         names: dict[int, str],
+        marks: Sequence[object],
     ) -> None:
+        self._marks = marks
         self.trained, self.aliases = trained, aliases
         self.names = tuple(names[key] for key in held)
         self.tensors = tuple(held.values())
         self._names = names
+
+    def still(self, module: nn.Module) -> bool:
+        """Tell whether these are still all trainable parameters of `module`, at their places in memory.
+
+        What is held here cannot have given its identity to another object.
+        """
+        return self._marks == _marks(module)
 
     def name(self, tensor: Tensor) -> str | None:
         """Return the canonical name of `tensor` if it is one of the parameters."""

@@ -132,6 +132,8 @@ def as_clip_rule(max_norm: Any) -> AnyClipRule:
     Raises:
         InvalidInput: if it is neither a rule nor a positive, finite number.
     """
+    if isinstance(max_norm, FlatClip):
+        return max_norm
     if isinstance(max_norm, PartedClipRule) and not isinstance(max_norm, type):
         return max_norm
     if isinstance(max_norm, ClipRule) and not isinstance(max_norm, type):
