@@ -4,6 +4,7 @@ Nobody commits but the scope: `with transaction(engine) as session:` commits at 
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 BUSY_TIMEOUT_SECONDS = 30
+RETRY_SECONDS = 0.01
 
 
 def connect(url: str) -> Engine:
@@ -38,9 +40,24 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver must not open transactions by itself: a deferred BEGIN that reads and then writes
     # fails under load, where BEGIN IMMEDIATE waits its turn.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_write_ahead_log(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # The first connections to a new file race to change its mode, and SQLite does not call its busy handler
+    # there: those that lose are told at once that the database is locked. Once changed, the mode stays.
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
 def _begin_immediate(connection: Any) -> None:
