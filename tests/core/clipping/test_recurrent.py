@@ -247,10 +247,14 @@ def test_masks_are_drawn_for_every_row_and_are_those_of_the_oracle() -> None:
     batch = (x[:1].expand(ROWS, -1, -1), torch.zeros(ROWS))
     with torch.no_grad():
         losses = captured(module, batch).losses
-    assert losses.unique().numel() == ROWS
+    gaps = losses.sort().values.diff()
+    assert gaps.min() > 1e-6
     assert torch.equal(captured(module, batch).losses, losses)
     module.eval()
-    assert captured(module, batch).losses.unique().numel() == 1
+    # Kernels may round equal rows differently: they are equal as far as sums of products are.
+    with torch.no_grad():
+        expected = square(module(x[:1]), batch[1]).expand(ROWS)
+    torch.testing.assert_close(captured(module, batch).losses.detach(), expected, rtol=1e-12, atol=0.0)
 
 
 def test_outputs_that_are_written_to_are_never_taken_for_what_they_were() -> None:
