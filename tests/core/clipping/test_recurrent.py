@@ -247,8 +247,7 @@ def test_masks_are_drawn_for_every_row_and_are_those_of_the_oracle() -> None:
     batch = (x[:1].expand(ROWS, -1, -1), torch.zeros(ROWS))
     with torch.no_grad():
         losses = captured(module, batch).losses
-    gaps = losses.sort().values.diff()
-    assert gaps.min() > 1e-6
+    assert losses.sort().values.diff().min() > 1e-9  # a million times what rounding does
     assert torch.equal(captured(module, batch).losses, losses)
     module.eval()
     # Kernels may round equal rows differently: they are equal as far as sums of products are.
