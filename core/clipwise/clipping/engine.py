@@ -13,7 +13,8 @@ from clipwise.clipping.backward import backward
 from clipwise.clipping.batch import Batch, Rows, as_rows
 from clipwise.clipping.branches import RowsDisagree, parted, scattered, whole_units
 from clipwise.clipping.capture import capture
-from clipwise.clipping.contributions import Contribution, masked
+from clipwise.clipping.contributions import Contribution
+from clipwise.clipping.contributions.dense import masked
 from clipwise.clipping.dropout import RowKeys, as_tensor
 from clipwise.clipping.losses import Loss, as_loss
 from clipwise.clipping.memory import (

@@ -1,6 +1,6 @@
 """Norms that neither overflow, underflow nor come out too small."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,35 +22,48 @@ def row_norms(x: Tensor) -> Tensor:
         return torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
     if x.dtype == torch.float64:
         return _scaled_norms(x)
-    if x.device.type != "cpu" or torch.compiler.is_compiling():  # what is traced cannot look at its numbers
-        return _wide_norms(x)
-    norms = _block_norms(x)
+    return norms_of([x], [block_norms(x)]) if takes_blocks(x) else _wide_norms(x)
+
+
+def takes_blocks(x: Tensor) -> bool:
+    """Tell whether norms of rows like `x` are found from those of blocks; what is traced sees no numbers."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def norms_of(parts: Sequence[Tensor], blocks: Sequence[Tensor]) -> Tensor:
+    """Return the norms (N,) of the rows of `parts` (n, M), for which `takes_blocks` holds; see `row_norms`.
+
+    Args:
+        parts: rows behind each other.
+        blocks: norms of the blocks of these rows, in as many tensors as their `block_norms` were found.
+    """
+    norms: Tensor = torch.linalg.vector_norm(torch.cat(list(blocks)), dim=1, dtype=torch.float64)
     smallest, largest = (float(bound) for bound in torch.aminmax(norms))
     if not (smallest >= SMALL and largest <= LARGE):  # also where one is not a number
         outside = ~((norms >= SMALL) & (norms <= LARGE))
-        again = x[outside]
+        masks = outside.split_with_sizes([len(part) for part in parts])
+        again = torch.cat([part[mask] for part, mask in zip(parts, masks, strict=True)])
         if bool(again.any()):  # rows of zeros are many: padding, and units that a rectifier has put out
             norms[outside] = _wide_norms(again)
     return norms
 
 
+def block_norms(x: Tensor) -> Tensor:
+    """Return the norms (N, K) of blocks of the rows of `x` (N, M), which one float32 number can hold."""
+    rows, width = x.shape
+    if width <= BLOCK:
+        narrow: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        return narrow
+    whole = width - width % BLOCK
+    blocks: Tensor = torch.linalg.vector_norm(x[:, :whole].reshape(rows, -1, BLOCK), dim=2)
+    if whole == width:
+        return blocks
+    return torch.cat([blocks, torch.linalg.vector_norm(x[:, whole:], dim=1, keepdim=True)], 1)
+
+
 def _wide_norms(x: Tensor) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     return norms
-
-
-def _block_norms(x: Tensor) -> Tensor:
-    rows, width = x.shape
-    norms: Tensor
-    if width <= BLOCK:
-        norms = torch.linalg.vector_norm(x, dim=1).double()
-        return norms
-    whole = width - width % BLOCK
-    blocks = torch.linalg.vector_norm(x[:, :whole].reshape(rows, -1, BLOCK), dim=2)
-    norms = torch.linalg.vector_norm(blocks, dim=1, dtype=torch.float64)
-    if whole == width:
-        return norms
-    return torch.hypot(norms, torch.linalg.vector_norm(x[:, whole:], dim=1).double())
 
 
 def _scaled_norms(x: Tensor) -> Tensor:

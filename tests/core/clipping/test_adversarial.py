@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from clipwise.clipping import ClippedSum, ClippingEngine, FlatClip
 from clipwise.clipping.batch import as_rows
-from clipwise.clipping.contributions import prefers_gram
+from clipwise.clipping.contributions.gram import prefers_gram
 
 SLACK = {torch.float64: 1e-6, torch.float32: 1e-6, torch.bfloat16: 1e-6}
 """Over C. In bfloat16 too, because norms and sums are taken from the same numbers, in float32."""

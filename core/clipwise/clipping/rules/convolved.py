@@ -7,16 +7,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from clipwise.clipping.contributions import (
-    MOST_GRAM_POSITIONS,
-    ROUNDING,
-    Contribution,
-    Norms,
-    loses_digits,
-    weighted_size,
-    widened,
-)
-from clipwise.clipping.norms import row_norms
+from clipwise.clipping.contributions import Contribution, Norms, widened
+from clipwise.clipping.contributions.gram import MOST_GRAM_POSITIONS, ROUNDING, weighted_size
+from clipwise.clipping.contributions.outer import loses_digits
+from clipwise.clipping.contributions.pieces import PART_BYTES, steps
+from clipwise.clipping.norms import block_norms, norms_of, row_norms, takes_blocks
 from clipwise.clipping.rules.patches import Patches, arranged
 from clipwise.clipping.rules.windows import Window, gathered_pairs
 
@@ -56,6 +51,7 @@ class Convolved(Contribution):
             self._left.dtype,
         )
         self._parts: list[Tensor] = []
+        self._blocks: list[Tensor] = []
         self._last = False
 
     def norms(self) -> Norms:
@@ -63,7 +59,7 @@ class Convolved(Contribution):
         if self._path == GRAM:
             return self._gram_norms()
         self._instantiate()
-        return Norms(squared=torch.cat([row_norms(part) for part in self._parts]).square())
+        return Norms(squared=self._found_norms().square())
 
     def instantiated(self) -> Tensor:
         """Return the gradients themselves, (G, *shape)."""
@@ -97,6 +93,11 @@ class Convolved(Contribution):
     def path(self) -> str:
         """Return how the norms are found."""
         return self._path
+
+    def _found_norms(self) -> Tensor:
+        if self._blocks:
+            return norms_of(self._parts, self._blocks)
+        return torch.cat([row_norms(part) for part in self._parts])
 
     def _instantiate(self) -> None:
         if not self._parts:
@@ -141,6 +142,8 @@ class Convolved(Contribution):
                         place.baddbmm_(near, seen)
                     else:
                         torch.bmm(near, seen, out=place)
+                if takes_blocks(part):  # while they are in the cache
+                    self._blocks.append(block_norms(part[start:stop].view(stop - start, -1)))
             parts.append(part.view(last - first, -1))
         return parts
 
@@ -167,7 +170,7 @@ class Convolved(Contribution):
     def _units_of_part(self) -> int:
         if self._left.device.type != "cpu":
             return self.units
-        return max(1, PART_BYTES // max(1, self.shape.numel() * self._left.element_size()))
+        return PART_BYTES // max(1, self.shape.numel() * self._left.element_size())
 
     def _gram_norms(self) -> Norms:
         size = (self._left.shape[0] // self.units) * self._left.shape[2:].numel()
@@ -231,11 +234,6 @@ def weight_gradient(
     return found
 
 
-def steps(size: int, step: int) -> list[tuple[int, int]]:
-    """Return the beginnings and ends of slices of `size` things."""
-    return [(start, min(start + step, size)) for start in range(0, size, step)]
-
-
 def by_positions(x: Tensor, groups: int, positions: int) -> Tensor:
     """Return (G * groups, C / groups, P) of (G, images, C, ...): a unit's images behind each other."""
     units, images, channels = x.shape[:3]
@@ -275,9 +273,6 @@ PATCHES, GROUPS, GRAM = "instantiated from patches", "instantiated by groups", "
 PATCH_BYTES = {True: 5 * 2**20, False: 256 * 2**20}
 """Patches that are written at a time, on a processor and on other devices. Measured on Sapphire Rapids with
 2 threads: 2 to 8 MiB are equally fast, 40 MiB take 1.5 times as long."""
-PART_BYTES = 16 * 2**20
-"""Gradients of one allocation on a processor: malloc gives larger ones (32 MiB) back to the system at once,
-and the page faults of the next take as long as the product that fills it."""
 GRAM_BYTES = 2 * 2**20
 """One Gram matrix for some units at a time, so that what follows finds it in the processor's cache."""
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from clipwise.clipping.arrangements import Arranged, Blocks
-from clipwise.clipping.contributions import Contribution, Dense, Outer, widened
+from clipwise.clipping.contributions import Arranged, Blocks, Contribution, Dense, Outer, widened
 from clipwise.clipping.rules.equation import ROWS, einsum_equation
 from clipwise.clipping.rules.rule import Meeting, Rule, as_place
 

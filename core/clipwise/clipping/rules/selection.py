@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from clipwise.clipping.arrangements import Arranged
-from clipwise.clipping.contributions import Contribution, Sparse
+from clipwise.clipping.contributions import Arranged, Contribution, Sparse
 from clipwise.clipping.rules.rule import Meeting, Rule
 
 if TYPE_CHECKING:

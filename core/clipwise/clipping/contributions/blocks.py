@@ -7,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from clipwise.clipping.contributions import Contribution, Norms, Outer
+from clipwise.clipping.contributions.contribution import Contribution, Norms
+from clipwise.clipping.contributions.outer import Outer
 
 
 @final
