@@ -86,7 +86,12 @@ def ours(task: Task) -> Prepared:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return Prepared(step=step, module=module, remark=lambda: _fallbacks(model))
+    return Prepared(
+        step=step,
+        module=module,
+        held=lambda: model._engine.held_bytes,
+        remark=lambda: _fallbacks(model),
+    )
 
 
 def _fallbacks(model: TorchModel) -> str:

@@ -61,7 +61,7 @@ def probed(task: Task, name: str, threads: int, path: str, rounding: float) -> d
     for _ in range(0 if seconds > LONG_SECONDS else 2):
         _restore(prepared, before)
         _timed(prepared, 1, task.device)
-    peak = _peak(task.device) - held
+    peak = _peak(task.device) - held + prepared.held()
     return {"peak": peak, "probe_seconds": seconds, "error": error, "remark": prepared.remark()}
 
 

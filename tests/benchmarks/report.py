@@ -39,7 +39,8 @@ dropped out. Modules are written so that peers can take them where that costs no
   libraries and computed nothing. After construction and a first step, free memory is handed back
   (`malloc_trim`), the kernel's record of the peak is reset (`/proc/self/clear_refs`), and further steps are
   made: the figure is the peak of the resident set (`VmHWM`) minus what was resident before them. On CUDA it
-  is `max_memory_allocated` minus `memory_allocated`.
+  is `max_memory_allocated` minus `memory_allocated`. Memory that our engine keeps between steps, for
+  instantiated gradients, was resident before and is added.
 - **out** is a first step that needs more than the limit of memory or time; **refused** is an engine that
   raised.
 """

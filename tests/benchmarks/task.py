@@ -47,9 +47,11 @@ class Prepared:
     Attributes:
         step: one step of training.
         module: its `state_dict` has the names of the workload's own module.
+        held: bytes of memory of its own that it keeps between steps.
         remark: after a step, what is worth knowing of how it was made.
     """
 
     step: Callable[[], None]
     module: nn.Module
+    held: Callable[[], int] = lambda: 0
     remark: Callable[[], str] = lambda: ""

@@ -11,6 +11,7 @@ from clipwise.clipping.attribution import place_of
 from clipwise.clipping.capture import Captured, Record
 from clipwise.clipping.contributions import Contribution
 from clipwise.clipping.parameters import Leaves
+from clipwise.clipping.process_settings import full_precision
 
 
 def backward(
@@ -103,6 +104,10 @@ class _Waiting:
     def _contributions(self) -> list[tuple[Tensor, Contribution]]:
         record = self.record
         record.require_unchanged()
+        with full_precision(record.weights[0].device.type):
+            return self._met_by(record)
+
+    def _met_by(self, record: Record) -> list[tuple[Tensor, Contribution]]:
         found = record.rule.contributions(record.weights, record.saved, self._gradients, self._units)
         self._gradients.clear()
         record.forget()

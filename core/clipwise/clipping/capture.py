@@ -9,7 +9,7 @@ once where a rule knows how, and the place where its output enters autograd's gr
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -24,12 +24,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from clipwise.clipping.attention_kernels import no_fast_path
 from clipwise.clipping.batch import Rows
 from clipwise.clipping.composites import unguarded
 from clipwise.clipping.dropout import RowKeys, call_key
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.own_copies import NeedsOwnCopy, OwnCopies
+from clipwise.clipping.process_settings import no_fast_path
 from clipwise.clipping.recomputation import kept
 from clipwise.clipping.rules import RULES, WHOLE_BATCH
 from clipwise.clipping.rules.any_operation import any_operation, writes
@@ -48,7 +48,8 @@ class Record:
         why: why this rule.
         weights: what met the data: parameters, or tensors derived from them.
         saved: what the rule asked to keep, rows first.
-        versions: of the saved tensors and of the weights, to notice if they are changed in place afterwards.
+        kept: the saved tensors and the weights.
+        versions: of these, to notice if they are changed in place afterwards.
         edges: where the outputs enter autograd's graph.
         ends: whether the backward pass has no further to go from one of them.
     """
@@ -58,13 +59,14 @@ class Record:
     why: str
     weights: tuple[Tensor, ...]
     saved: Any
-    versions: tuple[int, ...]
+    kept: tuple[Tensor, ...]
+    versions: list[int]
     edges: tuple[GradientEdge, ...]
     ends: bool
 
     def forget(self) -> None:
         """Let go of what was kept."""
-        self.saved = ()
+        self.saved = self.kept = ()
 
     def require_unchanged(self) -> None:
         """Check that nothing that was kept has been written to since.
@@ -72,7 +74,7 @@ class Record:
         Raises:
             RuntimeError: as autograd itself would for a tensor that it kept.
         """
-        if self.versions != tuple(tensor._version for tensor in _tensors((self.saved, self.weights))):  # noqa: SLF001
+        if self.versions != [tensor._version for tensor in self.kept]:  # noqa: SLF001
             raise RuntimeError(
                 f"a tensor needed for the gradient of '{self.operation}' has been modified by an inplace "
                 "operation after it was used; use the out-of-place form"
@@ -151,7 +153,7 @@ def _captured(
 @contextmanager
 def _batched(rows: int) -> Iterator[int]:
     """Enter a level of batching; leave attention's inference kernels aside, which hide their weights."""
-    with no_fast_path(), vmap_increment_nesting(rows, "different") as level:
+    with no_fast_path, vmap_increment_nesting(rows, "different") as level:
         yield level
 
 
@@ -293,11 +295,9 @@ class CaptureMode(TorchFunctionMode):
         keys = self._keys if isinstance(self._keys, Tensor) else self._keys.tensor
         return call_key(keys, self._drops)
 
-    @contextmanager
-    def whole_batch(self) -> Iterator[None]:
+    def whole_batch(self) -> AbstractContextManager[Any]:
         """Within it operations see the whole batch: batching is off."""
-        with temporarily_clear_interpreter_stack():
-            yield
+        return temporarily_clear_interpreter_stack()
 
     def _meets(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         data = weight = False
@@ -313,6 +313,7 @@ class CaptureMode(TorchFunctionMode):
     def _record(self, rule: Rule, func: Callable[..., Any], meeting: Meeting, why: str) -> Any:
         places = meeting.places
         if places:  # an operation without any has numbers without gradients for its outputs, or weights
+            held = (*_tensors(meeting.saved), *meeting.weights)
             self.records.append(
                 Record(
                     rule=rule,
@@ -320,7 +321,8 @@ class CaptureMode(TorchFunctionMode):
                     why=why,
                     weights=meeting.weights,
                     saved=meeting.saved,
-                    versions=tuple(tensor._version for tensor in _tensors((meeting.saved, meeting.weights))),  # noqa: SLF001
+                    kept=held,
+                    versions=[tensor._version for tensor in held],  # noqa: SLF001
                     edges=tuple(map(get_gradient_edge, places)),
                     ends=self._ends,
                 )

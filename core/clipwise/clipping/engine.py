@@ -15,6 +15,7 @@ from clipwise.clipping.branches import RowsDisagree, parted, scattered, whole_un
 from clipwise.clipping.capture import capture
 from clipwise.clipping.contributions import Contribution
 from clipwise.clipping.contributions.dense import masked
+from clipwise.clipping.contributions.workspace import Workspace
 from clipwise.clipping.dropout import RowKeys, as_tensor
 from clipwise.clipping.losses import Loss, as_loss
 from clipwise.clipping.memory import (
@@ -28,6 +29,7 @@ from clipwise.clipping.memory import (
 from clipwise.clipping.norms import joint
 from clipwise.clipping.own_copies import OwnCopies
 from clipwise.clipping.parameters import Leaves, leaves_of, parameters_of
+from clipwise.clipping.process_settings import full_precision
 from clipwise.clipping.refusals import require_supported
 from clipwise.clipping.scaling import Scaling
 from clipwise.clipping.sums import Sums
@@ -87,7 +89,8 @@ class Work:
 class ClippingEngine:
     """Clipped sums of a module's per-unit gradients.
 
-    Hangs nothing on the module and keeps nothing of a call but the memory that a row needed.
+    Hangs nothing on the module. Of a call it keeps what a row needed, and, on a processor, the memory of
+    instantiated gradients for the next call.
 
     Args:
         module: any `nn.Module`.
@@ -117,7 +120,13 @@ class ClippingEngine:
         self._copies = OwnCopies()
         self._leaves: Leaves | None = None
         self._scaling: tuple[AnyClipRule | None, Leaves, Scaling] | None = None
+        self._workspace = Workspace()
         self._chunks = ChunkSizes(microbatch_size=microbatch_size, memory_limit=memory_limit)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that is kept between calls."""
+        return self._workspace.held
 
     @in_turn
     def clipped_sum(
@@ -180,9 +189,11 @@ class ClippingEngine:
                 ]
                 break
             except RuntimeError as error:
+                self._workspace.clear()
                 # Sums may hold a part of the chunk that failed: they are begun anew.
                 if not is_out_of_memory(error) or not self._chunks.halve(work.signature, step // group):
                     raise
+        self._workspace.end()
         width = len(work.scaling.parts)
         losses, norms, factors, bad = (
             torch.cat([part[i] for part in parts]) if parts else rows.weights.new_zeros(shape)
@@ -275,19 +286,20 @@ class ClippingEngine:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """Do `_add_chunk` by capture and rules; None, with nothing done, if that cannot take the rows."""
         units = rows.size // work.group
-        losses, met = (meet or self._met)(work, rows, keys, work.group)
-        padding = rows.weights == 0
-        with torch.autocast(rows.weights.device.type, enabled=False):
-            found = shares(met, work.leaves, work.trained)
-            del met
-            seen = {name: share.norms() for name, share in found.items()}
-            norms, upper = work.scaling.norms(seen, units, rows.weights.device)
-            empty = padding.reshape(-1, work.group).all(1)
-            if not bool((upper <= sums.largest()).all()):
-                return None
-            norms = torch.where(empty[:, None], 0.0, norms)
-            factors = torch.where(empty[:, None], 0.0, work.scaling.factors(norms, upper))
-            sums.add(found, work.scaling.by_name(factors), work.scaling.scale(factors))
+        padding, device = rows.weights == 0, rows.weights.device.type
+        with self._workspace.chunk():
+            losses, met = (meet or self._met)(work, rows, keys, work.group)
+            with torch.autocast(device, enabled=False), full_precision(device):
+                found = shares(met, work.leaves, work.trained)
+                del met
+                seen = {name: share.norms() for name, share in found.items()}
+                norms, upper = work.scaling.norms(seen, units, rows.weights.device)
+                empty = padding.reshape(-1, work.group).all(1)
+                if not bool((upper <= sums.largest()).all()):
+                    return None
+                norms = torch.where(empty[:, None], 0.0, norms)
+                factors = torch.where(empty[:, None], 0.0, work.scaling.factors(norms, upper))
+                sums.add(found, work.scaling.by_name(factors), work.scaling.scale(factors))
         losses = torch.where(padding, torch.zeros_like(losses), losses)
         return losses, norms, factors, torch.zeros_like(empty)
 
@@ -313,9 +325,9 @@ class ClippingEngine:
     def _add_units(
         sums: Sums, work: Work, rows: Rows, units: UnitGradients
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        padding = rows.weights == 0
+        padding, device = rows.weights == 0, rows.weights.device.type
         empty = padding.reshape(-1, work.group).all(1)
-        with torch.autocast(rows.weights.device.type, enabled=False):
+        with torch.autocast(device, enabled=False), full_precision(device):
             norms = work.scaling.norms_of(units.grads, rows.size // work.group)
             finite = norms.isfinite().all(1)
             counted = (finite & ~empty)[:, None]

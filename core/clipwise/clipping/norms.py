@@ -37,7 +37,12 @@ def norms_of(parts: Sequence[Tensor], blocks: Sequence[Tensor]) -> Tensor:
         parts: rows behind each other.
         blocks: norms of the blocks of these rows, in as many tensors as their `block_norms` were found.
     """
-    norms: Tensor = torch.linalg.vector_norm(torch.cat(list(blocks)), dim=1, dtype=torch.float64)
+    found = blocks[0] if len(blocks) == 1 else torch.cat(list(blocks))
+    norms: Tensor
+    if found.shape[1] == 1:
+        norms = found[:, 0].double()
+    else:
+        norms = torch.linalg.vector_norm(found, dim=1, dtype=torch.float64)
     smallest, largest = (float(bound) for bound in torch.aminmax(norms))
     if not (smallest >= SMALL and largest <= LARGE):  # also where one is not a number
         outside = ~((norms >= SMALL) & (norms <= LARGE))

@@ -66,8 +66,7 @@ class Scaling:
             joint_of([found[name] for name in part.names if name in found], units, device)
             for part in self.parts
         ]
-        norms = torch.stack([squared for squared, _ in pairs], 1).sqrt()
-        return norms, torch.stack([upper for _, upper in pairs], 1)
+        return _columns([squared for squared, _ in pairs]).sqrt(), _columns([upper for _, upper in pairs])
 
     def norms_of(self, gradients: Mapping[str, Tensor], units: int) -> Tensor:
         """Return the parts' norms (G, K) of the gradients (G, *shape) of all parameters."""
@@ -78,7 +77,7 @@ class Scaling:
     def factors(self, norms: Tensor, upper: Tensor) -> Tensor:
         """Return the factors (G, K) for finite norms (G, K); see `scale_factors`."""
         columns = zip(self.parts, norms.unbind(1), upper.unbind(1), strict=True)
-        return torch.stack([scale_factors(part.rule, one, most) for part, one, most in columns], 1)
+        return _columns([scale_factors(part.rule, one, most) for part, one, most in columns])
 
     def by_name(self, factors: Tensor) -> dict[str, Tensor]:
         """Return the factors (G,) of every parameter; those of one part have the same tensor."""
@@ -90,6 +89,10 @@ class Scaling:
         if self._only_shrinks or not factors.numel():
             return 1.0
         return 2.0 ** max(0, math.ceil(math.log2(max(1.0, float(factors.max())))))
+
+
+def _columns(found: list[Tensor]) -> Tensor:
+    return found[0][:, None] if len(found) == 1 else torch.stack(found, 1)
 
 
 def joint_of(parts: Sequence[Norms], units: int, device: torch.device) -> tuple[Tensor, Tensor]:

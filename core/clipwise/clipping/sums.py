@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from clipwise.clipping.attribution import Share
+from clipwise.clipping.large_tensors import zeros
 from clipwise.clipping.norms import round_down
 
 
@@ -75,4 +76,7 @@ class Sums:
         return min(torch.finfo(self.dtype(name)).max for name in self._parameters)
 
     def _zeros(self, name: str) -> Tensor:
-        return torch.zeros_like(self._parameters[name], dtype=self.dtype(name))
+        parameter, dtype = self._parameters[name], self.dtype(name)
+        if not parameter.is_contiguous():
+            return torch.zeros_like(parameter, dtype=dtype)
+        return zeros(parameter.shape, dtype, parameter.device)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from clipwise.clipping.attention_kernels import no_fast_path, plain_attention
 from clipwise.clipping.batch import Rows
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.parameters import Parameters
+from clipwise.clipping.process_settings import no_fast_path, plain_attention
 from clipwise.clipping.refusals import refusal_of
 from clipwise.clipping.row_mode import RowMode
 from clipwise.errors import ClipwiseError, InvalidInput
@@ -61,7 +61,7 @@ def unit_gradients(
 
     stacked: Row = (rows.args, rows.kwargs, rows.targets, rows.weights, keys)
     per_row = vmap(grad(row_loss, has_aux=True), in_dims=(None, 0), randomness="different")
-    with no_fast_path(), plain_attention():
+    with no_fast_path, plain_attention:
         try:
             grads, losses = per_row(parameters.trained, stacked)
         except (ClipwiseError, torch.OutOfMemoryError):

@@ -15,7 +15,7 @@ from clipwise.clipping.contributions.gram import (
     is_tight,
     prefers_gram,
 )
-from clipwise.clipping.contributions.pieces import CACHED_BYTES, PART_BYTES, steps
+from clipwise.clipping.contributions.workspace import CACHED_BYTES, PART_BYTES, new_part, steps
 from clipwise.clipping.norms import block_norms, norms_of, row_norms, takes_blocks
 
 
@@ -185,7 +185,7 @@ def instantiate(left: Tensor, right: Tensor) -> tuple[list[Tensor], Tensor]:
     size = width * left.element_size()
     parts, blocks = [], []
     for first, last in steps(units, PART_BYTES // size):
-        part = left.new_empty(last - first, rows, right.shape[2])
+        part = new_part(left, (last - first, rows, right.shape[2]))
         for start, stop in steps(last - first, CACHED_BYTES // size):
             place = part[start:stop]
             torch.bmm(left[first + start : first + stop], right[first + start : first + stop], out=place)

@@ -10,7 +10,7 @@ from torch import Tensor
 from clipwise.clipping.contributions import Contribution, Norms, widened
 from clipwise.clipping.contributions.gram import MOST_GRAM_POSITIONS, ROUNDING, weighted_size
 from clipwise.clipping.contributions.outer import loses_digits
-from clipwise.clipping.contributions.pieces import PART_BYTES, steps
+from clipwise.clipping.contributions.workspace import PART_BYTES, new_part, steps
 from clipwise.clipping.norms import block_norms, norms_of, row_norms, takes_blocks
 from clipwise.clipping.rules.patches import Patches, arranged
 from clipwise.clipping.rules.windows import Window, gathered_pairs
@@ -131,7 +131,7 @@ class Convolved(Contribution):
         columns, positions = left.shape[2] // self._groups, left.shape[3:].numel()
         parts = []
         for first, last in steps(self.units, self._units_of_part()):
-            part = left.new_empty(last - first, self._groups * columns, self._columns)
+            part = new_part(left, (last - first, self._groups * columns, self._columns))
             for start, stop in steps(last - first, step):
                 place = part[start:stop].view(-1, columns, self._columns)
                 units = slice(first + start, first + stop)
