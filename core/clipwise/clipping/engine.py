@@ -153,24 +153,10 @@ class ClippingEngine:
             InvalidInput: if `group` does not divide the number of rows, or `rule` does not fit the
                 parameters.
         """
-        if group < 1 or rows.size % group:
-            raise InvalidInput(
-                f"{rows.size} rows are no whole number of groups of {group}; pad with rows of weight 0"
-            )
-        require_supported(self.module)
-        if self._leaves is None or not self._leaves.still(self.module):
-            self._leaves = leaves_of(self.module)
-        leaves, trained = self._leaves, self._leaves.trained
+        work = self._work(rows, rule, group)
         key = int(torch.randint(2**62, ()).item()) if key is None else key
-        work = Work(
-            trained=trained,
-            leaves=leaves,
-            scaling=self._scaling_of(rule, leaves),
-            group=group,
-            signature=signature_of(self.module, rows, trained),
-        )
         while True:
-            sums = Sums(trained, divisor)
+            sums = Sums(work.trained, divisor)
             step = group * self._units(work, rows)
             try:
                 parts = [
@@ -208,6 +194,32 @@ class ClippingEngine:
             part_norms=norms,
             part_factors=factors,
             nonfinite=bad.sum(),
+        )
+
+    @in_turn
+    def chunk_rows(self, rows: Rows, *, group: int = 1) -> int:
+        """Return how many rows of `rows` are in memory at once, under the limits that the engine has.
+
+        Raises:
+            UnsupportedModule, InvalidInput: as `clipped_sum`.
+        """
+        return group * self._units(self._work(rows, None, group), rows)
+
+    def _work(self, rows: Rows, rule: AnyClipRule | None, group: int) -> Work:
+        if group < 1 or rows.size % group:
+            raise InvalidInput(
+                f"{rows.size} rows are no whole number of groups of {group}; pad with rows of weight 0"
+            )
+        require_supported(self.module)
+        if self._leaves is None or not self._leaves.still(self.module):
+            self._leaves = leaves_of(self.module)
+        leaves, trained = self._leaves, self._leaves.trained
+        return Work(
+            trained=trained,
+            leaves=leaves,
+            scaling=self._scaling_of(rule, leaves),
+            group=group,
+            signature=signature_of(self.module, rows, trained),
         )
 
     def _scaling_of(self, rule: AnyClipRule | None, leaves: Leaves) -> Scaling:

@@ -111,6 +111,18 @@ class TorchModel(Model):
         """Return what the engine does with a unit of `batch`, operation by operation; print it."""
         return explain(self.module, self._engine.loss, batch, groups=groups)
 
+    def propose_microbatch_size(self, batch: Batch, groups: int | None = None) -> int:
+        """Return how many rows of `batch` are in memory at once, by what one unit of it needs.
+
+        Under `memory_limit`, or else under a little more than an ordinary step would take. Steps take it by
+        themselves, and half of it where memory runs out all the same.
+
+        Args:
+            batch: of the shapes that will be trained on.
+            groups: consecutive rows that are one unit; None is one row.
+        """
+        return self._engine.chunk_rows(as_rows(batch), group=_group(groups))
+
     def probe_independence(self, batch: Batch) -> None:
         """Check that the gradient of a row does not depend on the other rows of its batch.
 

@@ -1,4 +1,9 @@
+import contextlib
+import io
+import re
+
 import torch
+from tests.conftest import ROOT
 from tests.core.clipping.settings import SETTINGS
 from torch import Tensor, nn
 
@@ -90,3 +95,14 @@ def test_nothing_is_changed_by_looking() -> None:
     torch.set_rng_state(state)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_the_guide_to_the_engine_runs_and_says_what_it_shows() -> None:
+    guide = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {})
+    rows, head, *lines = printed.getvalue().splitlines()
+    assert 1 < int(rows) < 64
+    assert head.split() == ["operation", "parameters", "rule", "path", "why", "cost", "memory"]
+    assert [line.split()[:2] for line in lines] == [["linear", "weight"], ["linear", "bias"]]

@@ -176,6 +176,19 @@ def test_memory_bounds_the_chunks_and_not_the_result() -> None:
         assert_close(small.compute_batch_gradients((x, y), 0.1), expected)
 
 
+def test_a_microbatch_size_is_proposed_for_a_memory_limit() -> None:
+    module, x, y = nn.Linear(1000, 300), torch.randn(64, 1000), torch.randint(300, (64,))
+    sizes = [
+        TorchModel(module, "cross_entropy", memory_limit=limit).propose_microbatch_size((x, y))
+        for limit in (1, 40_000, 80_000, 2**30)
+    ]
+    assert sizes[0] == 1
+    assert sizes[0] < sizes[1] < sizes[2] < sizes[3] == 64
+    given = TorchModel(module, "cross_entropy", microbatch_size=10)
+    assert given.propose_microbatch_size((x, y)) == 10
+    assert given.propose_microbatch_size((x, y), groups=4) == 8
+
+
 @pytest.mark.parametrize(
     ("name", "outputs", "targets"),
     [
