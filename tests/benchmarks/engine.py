@@ -2,7 +2,8 @@
 
 Each workload is measured in two ways. First every engine makes its first steps in a process of its own: there
 its gradient is checked against a loop over rows, and its memory is taken. Then all that passed take turns in
-one process, and time is compared round by round. A run of everything writes `docs/benchmarks/engine.md`.
+one process, and time is compared round by round. A run of everything writes `docs/benchmarks/engine.md`,
+and the README's table.
 
 While working on the engine: `python -m tests.benchmarks.engine --workloads mlp,decoder --quick`.
 """
@@ -21,11 +22,13 @@ from tests.benchmarks.engines import ENGINES
 from tests.benchmarks.isolation import Outcome, Work, outcome, outcomes
 from tests.benchmarks.measuring import CHECK_RATE, probed, reference, timed
 from tests.benchmarks.report import Cell, Results, document, shown, tables
+from tests.benchmarks.summary import with_summary
 from tests.benchmarks.task import Task
 from tests.benchmarks.workloads import WORKLOADS
 
 BEGUN = time.monotonic()
 QUICK_ENGINES = ("ordinary", "ours")
+README = Path("README.md")
 DOCUMENTS = {"cpu": Path("docs/benchmarks/engine.md"), "cuda": Path("docs/benchmarks/engine-cuda.md")}
 
 
@@ -74,6 +77,8 @@ def main() -> None:
     )
     if not (arguments.quick or arguments.untimed or arguments.workloads or arguments.engines):
         DOCUMENTS[plan.device].write_text(document(results), encoding="utf-8")
+        if plan.device == "cpu":
+            README.write_text(with_summary(README.read_text(encoding="utf-8"), results), encoding="utf-8")
     print(tables(results))
 
 

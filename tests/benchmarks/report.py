@@ -198,7 +198,7 @@ def _steps(
         figures = [
             _absolute(results.cells[workload, name], absolute)
             if name == "ordinary"
-            else _figure(ratio(results, workload, name), results.cells[workload, name].reason)
+            else figure(ratio(results, workload, name), results.cells[workload, name].reason)
             for name in engines
         ]
         lines.append(f"| {WORKLOADS[workload].title} | {' | '.join(figures)} |")
@@ -226,8 +226,8 @@ def _mean(
 def _of(values: Sequence[float | None], function: Callable[[Iterable[float | None]], float | None]) -> str:
     """Return `function` of the values that are there, and how many they are where some are not."""
     count = sum(value is not None for value in values)
-    figure = _figure(function(values))
-    return figure if count in (0, len(values)) else f"{figure} (of {count})"
+    text = figure(function(values))
+    return text if count in (0, len(values)) else f"{text} (of {count})"
 
 
 def _whole(results: Results) -> str:
@@ -247,10 +247,10 @@ def _whole(results: Results) -> str:
     for workload in results.workloads:
         cells = [results.cells[workload, name] for name in ("whole-ordinary", "whole-private")]
         figures = [_absolute(cell, "seconds") for cell in cells]
-        ratio = _figure(results.time(workload, "whole-private"), cells[1].reason)
+        ratio = figure(results.time(workload, "whole-private"), cells[1].reason)
         lines.append(f"| {WORKLOADS[workload].title} | {' | '.join(figures)} | {ratio} |")
     mean = geometric_mean(results.time(workload, "whole-private") for workload in results.workloads)
-    lines.append(f"| geometric mean | | | {_figure(mean)} |")
+    lines.append(f"| geometric mean | | | {figure(mean)} |")
     return "\n".join(lines)
 
 
@@ -273,7 +273,8 @@ def _absolute(cell: Cell, field: str) -> str:
     return "" if cell.seconds is None else f"{1e3 * cell.seconds:.1f} ms"
 
 
-def _figure(value: float | None, reason: str = "") -> str:
+def figure(value: float | None, reason: str = "") -> str:
+    """Return a ratio as the tables have it, or in one word why there is none."""
     if reason:
         return reason.partition(":")[0]
     return "" if value is None else f"{value:.2f}" if value < 10 else f"{value:.0f}"

@@ -15,7 +15,7 @@ from clipwise.clipping.process_settings import full_precision
 
 
 def backward(
-    captured: Captured, weights: Tensor, leaves: Leaves, units: int
+    captured: Captured, weights: Tensor | None, leaves: Leaves, units: int
 ) -> list[tuple[Tensor, Contribution]]:
     """Run one backward pass; return the weights that met the rows, with their contributions.
 
@@ -24,7 +24,7 @@ def backward(
 
     Args:
         captured: what a forward pass left; its records are used up.
-        weights: of the rows, (B,).
+        weights: of the rows, (B,); None for ones.
         leaves: the module's trainable parameters.
         units: number of units G, of consecutive rows.
 
@@ -36,7 +36,9 @@ def backward(
         return []
     # A padding row's loss may be anything: 0 * inf is NaN, so it is replaced and not scaled.
     with torch.enable_grad():
-        total = (torch.where(weights == 0, torch.zeros_like(losses), losses) * weights).sum()
+        if weights is not None:
+            losses = torch.where(weights == 0, torch.zeros_like(losses), losses) * weights
+        total = losses.sum()
     uses = Counter(_identity(weight, leaves) for record in captured.records for weight in record.weights)
     often = frozenset(key for key, number in uses.items() if number > 1)
     waiting = [_Waiting(record, units, leaves, often) for record in captured.records]

@@ -27,12 +27,14 @@ class Rows:
         kwargs: inputs by name, each (B, ...).
         targets: () or one tensor (B, ...).
         weights: (B,).
+        unweighted: whether all weights are known to be 1, so that there is no padding.
     """
 
     args: tuple[Tensor, ...]
     kwargs: dict[str, Tensor]
     targets: tuple[Tensor, ...]
     weights: Tensor
+    unweighted: bool = False
 
     @property
     def size(self) -> int:
@@ -51,6 +53,7 @@ class Rows:
             kwargs={name: tensor[start:stop] for name, tensor in self.kwargs.items()},
             targets=tuple(tensor[start:stop] for tensor in self.targets),
             weights=self.weights[start:stop],
+            unweighted=self.unweighted,
         )
 
     def take(self, index: Tensor) -> "Rows":
@@ -60,6 +63,7 @@ class Rows:
             kwargs={name: tensor[index] for name, tensor in self.kwargs.items()},
             targets=tuple(tensor[index] for tensor in self.targets),
             weights=self.weights[index],
+            unweighted=self.unweighted,
         )
 
     def cloned(self) -> "Rows":
@@ -69,6 +73,7 @@ class Rows:
             kwargs={name: tensor.clone() for name, tensor in self.kwargs.items()},
             targets=tuple(tensor.clone() for tensor in self.targets),
             weights=self.weights,
+            unweighted=self.unweighted,
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -100,7 +105,7 @@ def as_rows(batch: Any) -> Rows:
     for name, tensor in named:
         if tensor.shape[0] != size:
             raise InvalidInput(f"{name} of a batch have {tensor.shape[0]} rows, the first input has {size}")
-    return Rows(args=args, kwargs=kwargs, targets=target, weights=row_weights)
+    return Rows(args=args, kwargs=kwargs, targets=target, weights=row_weights, unweighted=weights is None)
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

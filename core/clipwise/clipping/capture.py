@@ -29,6 +29,7 @@ from clipwise.clipping.composites import unguarded
 from clipwise.clipping.dropout import RowKeys, call_key
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.own_copies import NeedsOwnCopy, OwnCopies
+from clipwise.clipping.parameters import parts_of
 from clipwise.clipping.process_settings import no_fast_path
 from clipwise.clipping.recomputation import kept
 from clipwise.clipping.rules import RULES, WHOLE_BATCH
@@ -125,7 +126,7 @@ def _captured(
     module: nn.Module, loss: Loss, rows: Rows, keys: Tensor | RowKeys, copies: OwnCopies
 ) -> Captured:
     buffers: dict[str, Tensor] = {}
-    if next(module.buffers(), None) is not None:
+    if any(part._buffers for part in parts_of(module)):  # noqa: SLF001 - in a fifth of the time of buffers()
         buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
     with _batched(rows.size) as level, torch.enable_grad():
 

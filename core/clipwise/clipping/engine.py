@@ -29,7 +29,7 @@ from clipwise.clipping.memory import (
 from clipwise.clipping.norms import joint
 from clipwise.clipping.own_copies import OwnCopies
 from clipwise.clipping.parameters import Leaves, leaves_of, parameters_of
-from clipwise.clipping.process_settings import full_precision
+from clipwise.clipping.process_settings import full_precision, without_autocast
 from clipwise.clipping.refusals import require_supported
 from clipwise.clipping.scaling import Scaling
 from clipwise.clipping.sums import Sums
@@ -200,6 +200,8 @@ class ClippingEngine:
     def chunk_rows(self, rows: Rows, *, group: int = 1) -> int:
         """Return how many rows of `rows` are in memory at once, under the limits that the engine has.
 
+        A model that is taken as a whole takes fewer.
+
         Raises:
             UnsupportedModule, InvalidInput: as `clipped_sum`.
         """
@@ -219,7 +221,7 @@ class ClippingEngine:
             leaves=leaves,
             scaling=self._scaling_of(rule, leaves),
             group=group,
-            signature=signature_of(self.module, rows, trained),
+            signature=signature_of(self.module, rows, trained, group),
         )
 
     def _scaling_of(self, rule: AnyClipRule | None, leaves: Leaves) -> Scaling:
@@ -284,8 +286,10 @@ class ClippingEngine:
         """Return the rows' losses, and the weights that met them with their contributions."""
         captured = capture(self.module, self.loss, rows, keys, self._copies)
         # A caller's autocast is for the model: a sum of products in bfloat16 would exceed the bound.
-        with torch.autocast(rows.weights.device.type, enabled=False):
-            met = backward(captured, rows.weights, work.leaves, rows.size // group)
+        device = rows.weights.device.type
+        with without_autocast(device):
+            weights = None if rows.unweighted else rows.weights
+            met = backward(captured, weights, work.leaves, rows.size // group)
         return captured.losses.detach(), met
 
     def _captured_chunk(
@@ -298,22 +302,26 @@ class ClippingEngine:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """Do `_add_chunk` by capture and rules; None, with nothing done, if that cannot take the rows."""
         units = rows.size // work.group
-        padding, device = rows.weights == 0, rows.weights.device.type
+        device = rows.weights.device.type
         with self._workspace.chunk():
             losses, met = (meet or self._met)(work, rows, keys, work.group)
-            with torch.autocast(device, enabled=False), full_precision(device):
+            with without_autocast(device), full_precision(device):
                 found = shares(met, work.leaves, work.trained)
                 del met
                 seen = {name: share.norms() for name, share in found.items()}
                 norms, upper = work.scaling.norms(seen, units, rows.weights.device)
-                empty = padding.reshape(-1, work.group).all(1)
                 if not bool((upper <= sums.largest()).all()):
                     return None
-                norms = torch.where(empty[:, None], 0.0, norms)
-                factors = torch.where(empty[:, None], 0.0, work.scaling.factors(norms, upper))
+                if rows.unweighted:
+                    factors = work.scaling.factors(norms, upper)
+                else:
+                    padding = rows.weights == 0
+                    empty = padding.reshape(-1, work.group).all(1)[:, None]
+                    norms = torch.where(empty, 0.0, norms)
+                    factors = torch.where(empty, 0.0, work.scaling.factors(norms, upper))
+                    losses = torch.where(padding, torch.zeros_like(losses), losses)
                 sums.add(found, work.scaling.by_name(factors), work.scaling.scale(factors))
-        losses = torch.where(padding, torch.zeros_like(losses), losses)
-        return losses, norms, factors, torch.zeros_like(empty)
+        return losses, norms, factors, torch.zeros(units, dtype=torch.bool, device=norms.device)
 
     def _whole_model_chunk(
         self, sums: Sums, work: Work, rows: Rows, keys: Tensor | RowKeys
@@ -339,7 +347,7 @@ class ClippingEngine:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         padding, device = rows.weights == 0, rows.weights.device.type
         empty = padding.reshape(-1, work.group).all(1)
-        with torch.autocast(device, enabled=False), full_precision(device):
+        with without_autocast(device), full_precision(device):
             norms = work.scaling.norms_of(units.grads, rows.size // work.group)
             finite = norms.isfinite().all(1)
             counted = (finite & ~empty)[:, None]

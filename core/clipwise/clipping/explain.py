@@ -16,6 +16,7 @@ from clipwise.clipping.dropout import RowKeys
 from clipwise.clipping.losses import Loss, as_loss
 from clipwise.clipping.memory import is_out_of_memory
 from clipwise.clipping.parameters import Leaves, leaves_of
+from clipwise.clipping.process_settings import without_autocast
 from clipwise.clipping.refusals import require_supported
 from clipwise.errors import ClipwiseError
 
@@ -115,8 +116,8 @@ def _explained(module: nn.Module, loss: str | Loss, rows: Rows) -> Explanation:
         records = [
             (record.operation, record.rule.name, record.why, record.weights) for record in captured.records
         ]
-        with torch.autocast(rows.weights.device.type, enabled=False):
-            found = _by_weight(backward(captured, torch.ones_like(rows.weights), leaves, 1))
+        with without_autocast(rows.weights.device.type):
+            found = _by_weight(backward(captured, None, leaves, 1))
             lines = [
                 _line(operation, rule, why, weight, found[id(weight)].popleft(), leaves)
                 for operation, rule, why, weights in records

@@ -14,6 +14,7 @@ from clipwise.clipping.capture import capture
 from clipwise.clipping.dropout import RowKeys
 from clipwise.clipping.losses import Loss
 from clipwise.clipping.parameters import Leaves
+from clipwise.clipping.process_settings import without_autocast
 
 Signature: TypeAlias = tuple[Any, ...]
 """What decides how much memory a row needs: shapes, types, the module's mode."""
@@ -94,10 +95,10 @@ class ChunkSizes:
         return units > 1
 
 
-def signature_of(module: nn.Module, rows: Rows, trained: dict[str, Tensor]) -> Signature:
-    """Return what decides how much memory a row of `rows` needs."""
+def signature_of(module: nn.Module, rows: Rows, trained: dict[str, Tensor], group: int) -> Signature:
+    """Return what decides how much memory a unit of `group` rows needs."""
     shapes = tuple((tensor.shape[1:], tensor.dtype) for tensor in rows.tensors())
-    return shapes, module.training, len(trained)
+    return shapes, module.training, len(trained), group
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -123,8 +124,8 @@ def footprint(
             captured = capture(
                 module, loss, unit, RowKeys(key=0, start=0, stop=group, device=rows.weights.device)
             )
-        with torch.autocast(rows.weights.device.type, enabled=False):
-            met = backward(captured, torch.ones_like(unit.weights), leaves, 1)
+        with without_autocast(rows.weights.device.type):
+            met = backward(captured, None, leaves, 1)
             for share in shares(met, leaves, trained).values():
                 share.norms()
                 kept += sum(contribution.kept_bytes() for _, contribution in share.parts)

@@ -22,7 +22,12 @@ def row_norms(x: Tensor) -> Tensor:
         return torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
     if x.dtype == torch.float64:
         return _scaled_norms(x)
-    return norms_of([x], [block_norms(x)]) if takes_blocks(x) else _wide_norms(x)
+    if not takes_blocks(x):
+        return _wide_norms(x)
+    if x.shape[1] > BLOCK:
+        return norms_of([x], [block_norms(x)])
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return norms.double() if _all_normal(norms) else norms_of([x], [norms[:, None]])
 
 
 def takes_blocks(x: Tensor) -> bool:
@@ -37,20 +42,21 @@ def norms_of(parts: Sequence[Tensor], blocks: Sequence[Tensor]) -> Tensor:
         parts: rows behind each other.
         blocks: norms of the blocks of these rows, in as many tensors as their `block_norms` were found.
     """
-    found = blocks[0] if len(blocks) == 1 else torch.cat(list(blocks))
-    norms: Tensor
-    if found.shape[1] == 1:
-        norms = found[:, 0].double()
-    else:
-        norms = torch.linalg.vector_norm(found, dim=1, dtype=torch.float64)
-    smallest, largest = (float(bound) for bound in torch.aminmax(norms))
-    if not (smallest >= SMALL and largest <= LARGE):  # also where one is not a number
-        outside = ~((norms >= SMALL) & (norms <= LARGE))
-        masks = outside.split_with_sizes([len(part) for part in parts])
-        again = torch.cat([part[mask] for part, mask in zip(parts, masks, strict=True)])
-        if bool(again.any()):  # rows of zeros are many: padding, and units that a rectifier has put out
-            norms[outside] = _wide_norms(again)
+    joined = blocks[0] if len(blocks) == 1 else torch.cat(list(blocks))
+    norms: Tensor = torch.linalg.vector_norm(joined, dim=1, dtype=torch.float64)
+    if not _all_normal(norms):
+        for part, found in zip(parts, norms.split_with_sizes([len(part) for part in parts]), strict=True):
+            outside = ~((found >= SMALL) & (found <= LARGE))
+            again = part[outside]
+            if bool(again.any()):  # rows of zeros are many: padding, and units that a rectifier has put out
+                found[outside] = _wide_norms(again)
     return norms
+
+
+def _all_normal(norms: Tensor) -> bool:
+    """Tell whether the squares of all `norms` are normal numbers; of what is no number they are not."""
+    smallest, largest = torch.aminmax(norms)
+    return float(smallest) >= SMALL and float(largest) <= LARGE
 
 
 def block_norms(x: Tensor) -> Tensor:

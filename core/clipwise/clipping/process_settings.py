@@ -1,6 +1,7 @@
 """Which kernels torch may choose: settings of the process, changed while any thread asks for it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from types import TracebackType
 from typing import Any, final
@@ -67,9 +68,7 @@ plain_attention = ProcessWide(_plain_attention)
 
 def _full_precision(settings: Callable[[], tuple[Any, ...]]) -> ProcessWide:
     def change() -> Undo:
-        # Those that are off already are left alone: torch's older names for them cannot tell a mixture.
-        before = [(one, one.fp32_precision) for one in settings()]
-        changed = [(one, value) for one, value in before if value in ("tf32", "bf16")]
+        changed = [(one, _own(one)) for one in settings() if one.fp32_precision in ("tf32", "bf16")]
         for one, _ in changed:
             one.fp32_precision = "ieee"
 
@@ -82,7 +81,15 @@ def _full_precision(settings: Callable[[], tuple[Any, ...]]) -> ProcessWide:
     return ProcessWide(change)
 
 
+def _own(setting: Any) -> str:
+    """Return what a setting was set to: "none" where it follows another one, and so goes on following it."""
+    value: str = setting.fp32_precision
+    setting.fp32_precision = "none"
+    return "none" if setting.fp32_precision == value else value
+
+
 _BACKENDS: Any = torch.backends
+# The two have no setting in common: each knows only its own threads.
 _FULL_PRECISION = {
     "cpu": _full_precision(lambda: (_BACKENDS.mkldnn.matmul, _BACKENDS.mkldnn.conv)),
     "cuda": _full_precision(lambda: (_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv)),
@@ -100,3 +107,11 @@ def full_precision(device: str) -> ProcessWide:
         device: type of the device.
     """
     return _FULL_PRECISION.get(device, _AS_IT_IS)
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Return within what a caller's autocast is off; where it is off already, that costs nothing."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _NOTHING
+
+
+_NOTHING = nullcontext()

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from clipwise.clipping.parameters import parts_of
 from clipwise.errors import UnsupportedModule
 
 
@@ -20,22 +21,12 @@ def require_supported(module: nn.Module) -> None:
         UnsupportedModule: naming the path and the way out.
     """
     # Without their paths the parts are found in a third of the time, and this is done in every step.
-    if all(_reason(part) is None for part in _parts(module)):
+    if all(_reason(part) is None for part in parts_of(module)):
         return
     for path, part in module.named_modules():
         reason = _reason(part)
         if reason is not None:
             raise UnsupportedModule(path, f"{type(part).__name__} {reason}")
-
-
-def _parts(module: nn.Module) -> list[nn.Module]:
-    parts, seen = [module], {id(module)}
-    for part in parts:
-        for inner in part._modules.values():  # noqa: SLF001 - what modules() reads
-            if inner is not None and id(inner) not in seen:
-                seen.add(id(inner))
-                parts.append(inner)
-    return parts
 
 
 def _reason(part: nn.Module) -> str | None:

@@ -196,7 +196,12 @@ SETTINGS = (
         loss=mse,
         targets=floats(3, 8),
     ),
-    Setting(name="frozen_part", module=frozen_part, inputs=floats(5)),
+    Setting(
+        name="frozen_part",
+        module=frozen_part,
+        inputs=floats(5),
+        without_rule=frozenset({"batch_norm"}),
+    ),
     Setting(name="twice", module=Twice, inputs=floats(5)),
     Setting(name="tied", module=Tied, inputs=integers(7, 3), loss=cross_entropy, targets=integers(7)),
     Setting(

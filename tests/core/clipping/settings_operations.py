@@ -159,6 +159,18 @@ TABLES = (
     ),
     operation("index_select", lambda w, i: w.index_select(0, i.flatten()), (9, 4), inputs=integers(9, 5)),
     operation(
+        "looked_up_and_multiplied",
+        lambda w, i: torch.einsum("btk,vk->btv", functional.embedding(i, w), w),
+        (9, 4),
+        inputs=integers(9, 5),
+    ),
+    operation(
+        "looked_up_and_multiplied_and_added",
+        lambda w, i: (functional.embedding(i, w) @ w.t()) @ w + w[2] * w[:5],
+        (9, 4),
+        inputs=integers(9, 5),
+    ),
+    operation(
         "index_select_last",
         lambda w, i: torch.index_select(w, 1, i.flatten()),
         (4, 9),

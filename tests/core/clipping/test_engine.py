@@ -273,3 +273,66 @@ def test_a_loss_that_averages_over_the_batch_is_an_error() -> None:
 def test_groups_must_divide_the_rows() -> None:
     with pytest.raises(InvalidInput, match="pad with rows of weight 0"):
         clipped_gradients(nn.Linear(3, 1), "mse", (torch.randn(4, 3), torch.randn(4)), 1.0, groups=3)
+
+
+class LastOf(nn.Module):
+    """The one number that a last layer gives is the loss itself."""
+
+    def __init__(self, last: nn.Module, *shape: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.last, self.shape = last, shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.last(self.first(x).view(-1, *self.shape))
+        return (found[0] if isinstance(found, tuple) else found).flatten(1)[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("last", "shape"),
+    [
+        (lambda: nn.Linear(6, 1), (6,)),
+        (lambda: nn.Linear(6, 1), (1, 6)),
+        (lambda: nn.Conv1d(2, 1, 3), (2, 3)),
+        (lambda: nn.GroupNorm(2, 6), (6, 1)),
+        (lambda: nn.LayerNorm(6), (6,)),
+        (lambda: nn.PReLU(), (6,)),
+        (lambda: nn.LSTM(6, 1, batch_first=True), (1, 6)),
+        (lambda: nn.Bilinear(6, 6, 1), (6,)),
+    ],
+)
+def test_a_loss_that_is_the_output_itself(last: Any, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(4)
+    layer = last()
+    if isinstance(layer, nn.Bilinear):
+        module: nn.Module = LastOf(Twofold(layer), *shape).double()
+    else:
+        module = LastOf(layer, *shape).double()
+    x = torch.randn(ROWS, 4, dtype=torch.float64)
+    unweighted = (x, torch.zeros(ROWS))
+    _, norms = reference.clipped_sum(module, itself, (*unweighted, torch.ones(ROWS)), None)
+    bound = float(norms.median())
+    expected = reference.clipped_sum(module, itself, (*unweighted, torch.ones(ROWS)), bound)
+    for group, wanted in ((1, expected), (3, None)):
+        wanted = wanted or reference.clipped_sum(
+            module, itself, (*unweighted, torch.ones(ROWS)), bound, group=group
+        )
+        engine = ClippingEngine(module, itself)
+        found = engine.clipped_sum(as_rows(unweighted), FlatClip(max_norm=bound), group=group)
+        assert engine.whole_model == {}
+        assert_equal(found, wanted, 1e-10)
+
+
+def itself(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs
+
+
+class Twofold(nn.Module):
+    """A layer of two inputs, given the same one twice."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, x)

@@ -2,12 +2,17 @@ import contextlib
 import io
 import re
 
+import pytest
 import torch
 from tests.conftest import ROOT
-from tests.core.clipping.settings import SETTINGS
+from tests.core.clipping.settings import SETTINGS, Setting
+from tests.core.clipping.test_coverage import COVERAGE
+from tests.core.clipping.test_engine import made
+from tests.core.clipping.test_transformers import MODELS
 from torch import Tensor, nn
 
 from clipwise.clipping import explain
+from clipwise.clipping.parameters import trained_tensors
 from clipwise.models import TorchModel
 
 
@@ -106,3 +111,14 @@ def test_the_guide_to_the_engine_runs_and_says_what_it_shows() -> None:
     assert 1 < int(rows) < 64
     assert head.split() == ["operation", "parameters", "rule", "path", "why", "cost", "memory"]
     assert [line.split()[:2] for line in lines] == [["linear", "weight"], ["linear", "bias"]]
+
+
+@pytest.mark.parametrize("setting", [*SETTINGS, *COVERAGE, *MODELS], ids=lambda setting: setting.name)
+def test_nothing_that_is_promised_is_taken_as_a_whole(setting: Setting) -> None:
+    module, (inputs, targets, _) = made(setting, torch.float32)
+    found = explain(module, setting.loss, (inputs, targets))
+    assert found.whole_model == ""
+    assert {line.operation for line in found.lines if line.rule == "any operation"} <= setting.without_rule
+    trained = trained_tensors(module)[0].keys()
+    assert {name for line in found.lines for name in line.parameters} | set(found.unmet) == trained
+    assert found.lines

@@ -66,6 +66,31 @@ def test_a_gpu_is_told_too_and_told_back(told: str) -> None:
     assert torch.get_float32_matmul_precision() in ("medium", "high")
 
 
+def test_what_follows_a_setting_of_all_goes_on_following_it() -> None:
+    general, products = torch.backends, torch.backends.mkldnn.matmul
+    before = (general.fp32_precision, products.fp32_precision)
+    try:
+        products.fp32_precision = "none"
+        general.fp32_precision = "tf32"
+        with full_precision("cpu"):
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == "tf32"
+        general.fp32_precision = "ieee"
+        assert products.fp32_precision == "ieee"
+    finally:
+        general.fp32_precision, products.fp32_precision = before
+
+
+def test_devices_do_not_undo_each_others_changes(told: str) -> None:
+    processor, gpu = full_precision("cpu"), full_precision("cuda")
+    with processor:
+        gpu.__enter__()
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.mkldnn.matmul.fp32_precision == told
+    gpu.__exit__(None, None, None)
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
 def test_what_is_off_stays_as_it_is() -> None:
     before = torch.backends.mkldnn.matmul.fp32_precision
     with full_precision("cpu"):

@@ -1,5 +1,7 @@
 """Memory that chunks take in turn: it is used again, and nothing that leaves a call lies in it."""
 
+import copy
+
 import pytest
 import torch
 from tests import reference
@@ -11,6 +13,7 @@ from clipwise.clipping.batch import as_rows
 from clipwise.clipping.contributions import workspace
 from clipwise.clipping.contributions.workspace import Workspace, new_part
 from clipwise.clipping.large_tensors import LARGE_BYTES, empty, zeros
+from clipwise.clipping.norms import block_norms, norms_of
 
 ROWS, TIMES, WORDS = 6, 20, 9
 
@@ -141,3 +144,28 @@ def test_too_much_is_an_error_that_the_engine_knows() -> None:
         empty(2**52)
     with pytest.raises(torch.OutOfMemoryError, match="can't allocate"):
         zeros((2**52,), torch.float32, torch.device("cpu"))
+
+
+def test_blocks_that_are_too_small_for_what_is_taken_now_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "BLOCK", 64)
+    space, like = Workspace(), torch.zeros(1)
+    for sizes, held in (((80, 80, 128), 4 * (80 + 80 + 128)), ((128,), 4 * 128)):
+        with space.chunk():
+            for size in sizes:
+                new_part(like, (size,))
+        space.end()
+        assert space.held == held
+
+
+def test_a_copy_of_a_model_holds_no_gradients_of_rows() -> None:
+    engine = ClippingEngine(Sharing(), loss)
+    engine.clipped_sum(as_rows(batch(0)), FlatClip(max_norm=1.0))
+    assert engine.held_bytes > 0
+    assert copy.deepcopy(engine._workspace).held == 0
+
+
+def test_zeros_in_one_part_and_huge_numbers_in_another_have_their_norms() -> None:
+    parts = [torch.zeros(2, 3000), torch.full((1, 3000), 1e30), torch.ones(1, 3000)]
+    found = norms_of(parts, [block_norms(part) for part in parts])
+    expected = torch.cat(parts).double().norm(dim=1)
+    assert reference.relative_error(found, expected) < 1e-6

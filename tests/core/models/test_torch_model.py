@@ -187,6 +187,12 @@ def test_a_microbatch_size_is_proposed_for_a_memory_limit() -> None:
     given = TorchModel(module, "cross_entropy", microbatch_size=10)
     assert given.propose_microbatch_size((x, y)) == 10
     assert given.propose_microbatch_size((x, y), groups=4) == 8
+    for groups in (1, 8):  # what a row needs says nothing of units
+        model = TorchModel(nn.Linear(1000, 300), "mse", memory_limit=300_000)
+        alone = TorchModel(nn.Linear(1000, 300), "mse", memory_limit=300_000)
+        rows = (torch.randn(64, 1000), torch.randn(64, 300))
+        model.propose_microbatch_size(rows)
+        assert model.propose_microbatch_size(rows, groups) == alone.propose_microbatch_size(rows, groups)
 
 
 @pytest.mark.parametrize(

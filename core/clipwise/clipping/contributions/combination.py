@@ -29,7 +29,10 @@ def combined(contributions: Sequence[Contribution]) -> Contribution:
         positions = product.positions + looked_up.positions
         if prefers_gram(positions, product.shape[0], product.shape[1], product.left.dtype):
             return Mixed(product, looked_up)
-    parts = [others.pop(0).instantiated().clone()] if product is None else product.parts()
+    if product is not None:
+        parts = product.parts()
+    else:  # a copy to write to, in which the rows of a table are rows of memory
+        parts = [others.pop(0).instantiated().clone(memory_format=torch.contiguous_format)]
     for one in (*others, *((looked_up,) if looked_up is not None else ())):
         one.add_each_to(parts)
     return Dense(*parts)

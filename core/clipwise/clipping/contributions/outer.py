@@ -130,7 +130,8 @@ class Outer(Contribution):
         """Return the estimated price beyond an ordinary backward pass, in multiplications per unit."""
         if self.positions == 1:
             return 2.0 * sum(self.shape)
-        return gram_cost(self.positions, *self.shape) if self._gram else instantiated_cost(*self.shape)
+        by_gram = self._gram and self._dense is None
+        return gram_cost(self.positions, *self.shape) if by_gram else instantiated_cost(*self.shape)
 
     def reason(self) -> str:
         """Return what both ways cost, or why one is out of the question."""
@@ -138,6 +139,8 @@ class Outer(Contribution):
             return ""
         if self.positions > MOST_SUMMED_POSITIONS and self._dtype != torch.float64:
             return f"gram matrices of {self.positions} positions are not precise enough"
+        if self._gram and self._dense is not None:
+            return "the rounding bound of gram matrices is too wide for these numbers"
         gram, dense = gram_cost(self.positions, *self.shape), instantiated_cost(*self.shape)
         return f"gram costs {gram:.2g}, instantiated {dense:.2g}"
 
@@ -145,7 +148,7 @@ class Outer(Contribution):
         """Return how the norms are found."""
         if self.positions == 1:
             return "product of norms"
-        return "gram" if self._gram else "instantiated"
+        return "gram" if self._gram and self._dense is None else "instantiated"
 
 
 def loses_digits(side: Tensor, factors: Tensor, norms: Tensor | None = None) -> bool:

@@ -57,7 +57,8 @@ class Sparse(Contribution):
         for part in parts:
             units = slice(start, start + len(part))
             place = torch.arange(len(part), device=part.device)[:, None] * rows + self.indices[units]
-            part.view(-1, width).index_add_(0, place.flatten(), self.values[units].reshape(-1, width))
+            values = self.values[units].reshape(-1, width).to(part.dtype)
+            part.view(len(part) * rows, width).index_add_(0, place.flatten(), values)
             start += len(part)
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:

@@ -37,7 +37,12 @@ class Workspace:
     def __init__(self) -> None:
         self._blocks: list[Tensor] = []
         self._reached: list[int] = []
-        self._place = self._used = self._most = 0
+        self._taken: list[bool] = []
+        self._place = self._used = 0
+
+    def __reduce__(self) -> tuple[type["Workspace"], tuple[()]]:
+        """Be empty in a copy or in a file: what is here are gradients of rows."""
+        return Workspace, ()
 
     @property
     def held(self) -> int:
@@ -56,14 +61,17 @@ class Workspace:
 
     def end(self) -> None:
         """Let go of what no chunk has taken since the last end."""
-        del self._blocks[self._most :], self._reached[self._most :]
-        self._most = 0
+        taken = [place for place, one in enumerate(self._taken) if one]
+        self._blocks = [self._blocks[place] for place in taken]
+        self._reached = [self._reached[place] for place in taken]
+        self._taken = [False] * len(taken)
 
     def clear(self) -> None:
         """Let go of everything."""
         self._blocks.clear()
         self._reached.clear()
-        self._place = self._used = self._most = 0
+        self._taken.clear()
+        self._place = self._used = 0
 
     def take(self, numel: int) -> Tensor:
         """Return memory (numel,) in float32; it holds anything."""
@@ -72,10 +80,11 @@ class Workspace:
         if self._place == len(self._blocks):
             self._blocks.append(empty(max(numel, BLOCK)))
             self._reached.append(0)
+            self._taken.append(False)
         found = self._blocks[self._place][self._used : self._used + numel]
         self._used += -(-numel // ALIGNED) * ALIGNED
         self._reached[self._place] = max(self._reached[self._place], self._used)
-        self._most = max(self._most, self._place + 1)
+        self._taken[self._place] = True
         return found
 
 
