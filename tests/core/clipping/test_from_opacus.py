@@ -1,7 +1,6 @@
 """The guide for people who come from Opacus: every block of its code, run as it stands."""
 
 import re
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -52,7 +51,6 @@ def test_the_repaired_network_is_what_the_guide_says(capsys: pytest.CaptureFixtu
     assert f"# {printed}" in OURS[1]
 
 
-@pytest.mark.skipif(find_spec("opacus") is None, reason="Opacus is not installed here")
 @pytest.mark.filterwarnings("ignore")
 def test_the_loop_of_opacus_runs_and_says_nearly_the_same_epsilon(capsys: pytest.CaptureFixture[str]) -> None:
     (theirs,) = [code for opacus, code in BLOCKS if opacus]
