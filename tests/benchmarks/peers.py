@@ -1,6 +1,6 @@
 """A clipped step by other libraries, as their own documentation has it, with noise of zero.
 
-They are imported when a step is prepared: the group `bench` of pyproject.toml installs them.
+They are imported when a step is prepared: the groups `dev` and `bench` of pyproject.toml install them.
 """
 
 import copy
