@@ -10,6 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Undo = Callable[[], None] | None
+_NOTHING = nullcontext()
 
 
 @final
@@ -112,6 +113,3 @@ def full_precision(device: str) -> ProcessWide:
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Return within what a caller's autocast is off; where it is off already, that costs nothing."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _NOTHING
-
-
-_NOTHING = nullcontext()
