@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr
@@ -34,6 +34,24 @@ class Settings(BaseSettings):
     """Queues that a worker serves, separated by commas."""
     slots: Annotated[int, Field(ge=1, le=64)] = 1
     """Attempts that a worker runs at once."""
+    devices: str = "auto"
+    """GPUs that a worker may use: `auto` for all that it sees, or their UUIDs, separated by commas."""
+    runner_memory_bytes: Annotated[int, Field(ge=2**28)] | None = None
+    """Memory that one attempt may take; the machine's own without."""
+    warm_runners: bool = True
+    """Whether a worker keeps a runner ready for each free slot, with its imports done (some 300 MB each)."""
+    heartbeat_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
+    """How often a worker says that it is alive and renews the leases of its attempts."""
+    lease_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 45.0
+    """How long an attempt owns its job without a renewal."""
+    lease_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = 900.0
+    """How long a runner whose lease has passed waits for news before it gives up."""
+    retry_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 2.0
+    """How long an interrupted job waits before it is taken up again; twice as long each time."""
+    drain_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 3.5
+    """What a worker that is told to stop gives its attempts to write a checkpoint."""
+    log_format: Literal["text", "json"] = "text"
+    """How processes log: lines for people, or one JSON object a line."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 5 * 2**30
     """Largest upload."""
 

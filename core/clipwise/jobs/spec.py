@@ -245,16 +245,47 @@ class Evaluation(Part):
 
 
 class Resources(Part):
-    """Where the job runs."""
+    """Where the job runs, and before which others; without a queue it is `gpu` with GPUs and `cpu` without.
+
+    Of the jobs that a worker could take it takes one of the highest priority; among equals the keys that
+    submitted them take turns, and each key's oldest job comes first.
+    """
 
     queue: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "cpu"
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _queue_of_gpus(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("gpus") == 1 and "queue" not in value:
+            return {**value, "queue": "gpu"}
+        return value
 
 
 class Limits(Part):
-    """When the service gives up on the job."""
+    """When the service gives up on the job.
+
+    `max_runtime_seconds` counts all attempts together; `max_wait_seconds` is the longest that it waits in
+    its queue at a time, without limit if null.
+    """
 
     max_runtime_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
+    max_wait_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
+
+
+class Checkpoints(Part):
+    """What the job can go on from when its worker is lost, drained or told to pause.
+
+    One is taken every so many seconds, or steps, whichever comes first; under privacy also as often as it
+    takes for a repetition to cost at most a hundredth of the steps. The last `keep_last` are kept, and with
+    `keep_best` the one with the lowest loss on held-out rows, which is no released number: not under privacy.
+    """
+
+    every_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0
+    every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    keep_last: Annotated[int, Field(ge=1, le=20)] = 2
+    keep_best: bool = False
 
 
 class JobSpec(Part):
@@ -280,6 +311,7 @@ class JobSpec(Part):
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     limits: Limits = Limits()
+    checkpoints: Checkpoints = Checkpoints()
     tags: Annotated[dict[Tag, Tag], Field(max_length=32)] = {}
 
     @field_validator("model")
@@ -304,6 +336,14 @@ class JobSpec(Part):
         if self.privacy is not None and noisy:
             message = "under 'privacy' noise comes from the mechanism alone; remove this module"
             raise _refusal(*((("optimizer", "modules", i, "kind"), message) for i in noisy))
+        if self.checkpoints.keep_best and self.privacy is not None:
+            message = (
+                "the loss on held-out rows is exact, and so no choice to make under 'privacy'; give false"
+            )
+            raise _refusal((("checkpoints", "keep_best"), message))
+        if self.checkpoints.keep_best and not self.evaluation.fraction:
+            message = "there is no best one without evaluation; give evaluation.fraction, or false"
+            raise _refusal((("checkpoints", "keep_best"), message))
         return self
 
     def as_json(self) -> dict[str, Any]:

@@ -63,9 +63,15 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     S.CANCELLED: frozenset(),
 }
 TERMINAL = frozenset(status for status, nexts in TRANSITIONS.items() if not nexts)
+OWNED = (S.RUNNING, S.PAUSING, S.CANCELLING)
+"""The statuses in which an attempt owns its job."""
 
 VERBS: dict[str, frozenset[JobStatus]] = {
     "cancel": frozenset({S.VALIDATING, S.QUEUED, S.RUNNING, S.PAUSING, S.PAUSED}),
+    "pause": frozenset({S.QUEUED, S.RUNNING}),
+    "resume": frozenset({S.PAUSED}),
+    "retry": frozenset({S.FAILED, S.CANCELLED}),
+    "clone": frozenset(S),
     "delete": TERMINAL,
 }
 """Which verb of the api each status allows."""

@@ -1,4 +1,4 @@
-"""The life of an attempt: claiming a job, hearing that it shall stop, ending it, and being given up.
+"""The life of an attempt: owning a job, ending it, and giving it back.
 
 The fencing token is what makes an attempt the owner of its job. It is written in the claim; whoever
 comes later takes a new one; every write of an attempt holds on to `(job, token)` and has no effect,
@@ -7,20 +7,20 @@ and raises `StaleToken`, once the token is another.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from clipwise.errors import StaleToken
-from clipwise.jobs.states import JobStatus, Phase, ReasonCode
+from clipwise.jobs.recovery import RUNNER_DEATHS, WORKER_LOSSES, Recovery
+from clipwise.jobs.states import OWNED, JobStatus, Phase, ReasonCode
+from clipwise.store import outbox
 from clipwise.store.events import Level, append_event
 from clipwise.store.sessions import database_time
-from clipwise.store.tables import ArtifactRow, AttemptRow, DatasetRow, JobRow, WorkerRow
-
-OWNED = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
-"""The statuses in which an attempt owns its job."""
+from clipwise.store.tables import ArtifactRow, AttemptRow, JobRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,27 +30,6 @@ class Attempt:
     job_id: str
     number: int
     token: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claimed:
-    """A job that now belongs to an attempt, with what is needed to run it.
-
-    Attributes:
-        attempt: who owns the job now.
-        spec: the specification, as JSON.
-        plan: the plan, as JSON.
-        dataset_schema: the data set's schema, as JSON.
-        rows_key: the Arrow file in the artifact store, or None for a built-in data set.
-        builtin: name of the built-in data set, or None.
-    """
-
-    attempt: Attempt
-    spec: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    dataset_schema: Mapping[str, Any]
-    rows_key: str | None
-    builtin: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,91 +53,6 @@ class Outcome:
     artifacts: Sequence[FinishedFile] = ()
     epsilon: float | None = None
     delta: float | None = None
-
-
-def claim(session: Session, worker_id: str, queues: Sequence[str], kinds: Sequence[str]) -> Claimed | None:
-    """Take the best queued job: highest priority, then the oldest; None if there is none for this worker.
-
-    Args:
-        session: of a transaction that the caller commits before the attempt starts.
-        worker_id: who claims.
-        queues: the queues that the worker serves.
-        kinds: the kinds of model that the worker has.
-    """
-    best = session.execute(
-        select(JobRow.id)
-        .where(*_claimable(queues, kinds))
-        .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
-        .limit(1)
-        # PostgreSQL: another worker that is claiming this row is passed over. SQLite has one writer.
-        .with_for_update(skip_locked=True)
-    ).scalar_one_or_none()
-    if best is None:
-        return None
-    now = database_time(session)
-    row = session.execute(
-        update(JobRow)
-        .where(JobRow.id == best, JobRow.status == JobStatus.QUEUED)
-        .values(
-            status=JobStatus.RUNNING,
-            phase=Phase.STARTING,
-            reason_code=None,
-            reason_message=None,
-            attempt=JobRow.attempt + 1,
-            token=JobRow.token + 1,
-            worker_id=worker_id,
-            started_at=now,
-            version=JobRow.version + 1,
-        )
-        .returning(JobRow.attempt, JobRow.token, JobRow.spec, JobRow.plan, JobRow.dataset_id)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if row is None:
-        return None
-    attempt = Attempt(job_id=best, number=row.attempt, token=row.token)
-    session.add(
-        AttemptRow(
-            job_id=best,
-            number=attempt.number,
-            token=attempt.token,
-            worker_id=worker_id,
-            started_at=now,
-            heartbeat_at=now,
-        )
-    )
-    data = {"status": JobStatus.RUNNING, "worker_id": worker_id}
-    append_event(session, best, "started", "info", "A worker has started the job.", data, attempt.number)
-    dataset = session.execute(
-        select(DatasetRow.dataset_schema, DatasetRow.rows_key, DatasetRow.source, DatasetRow.name).where(
-            DatasetRow.id == row.dataset_id
-        )
-    ).one()
-    return Claimed(
-        attempt=attempt,
-        spec=row.spec,
-        plan=row.plan or {},
-        dataset_schema=dataset.dataset_schema,
-        rows_key=dataset.rows_key,
-        builtin=dataset.name if dataset.source == "builtin" else None,
-    )
-
-
-def claimable(session: Session, queues: Sequence[str], kinds: Sequence[str]) -> bool:
-    """Tell whether `claim` would find a job now."""
-    return bool(session.execute(select(exists().where(*_claimable(queues, kinds)))).scalar())
-
-
-def read_controls(session: Session, worker_id: str) -> dict[Attempt, bool]:
-    """Return whether each attempt that a worker owns a job by shall stop; one that is missing is lost."""
-    rows = session.execute(
-        select(JobRow.id, JobRow.attempt, JobRow.token, JobRow.status).where(
-            JobRow.status.in_(OWNED), JobRow.worker_id == worker_id
-        )
-    )
-    return {
-        Attempt(job_id=row.id, number=row.attempt, token=row.token): row.status == JobStatus.CANCELLING
-        for row in rows
-    }
 
 
 def fenced_update(session: Session, attempt: Attempt, values: Mapping[str, Any]) -> None:
@@ -186,6 +80,40 @@ def fenced_update(session: Session, attempt: Attempt, values: Mapping[str, Any])
         )
 
 
+class Blamed(Enum):
+    """Whose fault an interruption was; each is counted apart."""
+
+    RUNNER = auto()
+    WORKER = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """An attempt that ends before its job does.
+
+    Attributes:
+        message: why, for people.
+        blames: what is counted; None where a worker was stopped, or the job paused, on purpose.
+        charged_steps: noisy steps that were really run, where the runner could still say so; what was
+            charged beyond is given back.
+    """
+
+    message: str
+    blames: Blamed | None = None
+    charged_steps: int | None = None
+
+
+CANCELLED = Outcome(
+    status=JobStatus.CANCELLED, reason=ReasonCode.USER_CANCELLED, message="cancelled on request"
+)
+
+MAX_RUNTIME = Outcome(
+    status=JobStatus.FAILED,
+    reason=ReasonCode.MAX_RUNTIME_EXCEEDED,
+    message="the job ran for longer than limits.max_runtime_seconds; raise it, or train for fewer steps",
+)
+
+
 def finish(session: Session, attempt: Attempt, outcome: Outcome) -> None:
     """End the attempt and its job: status, result, artifacts, event.
 
@@ -200,12 +128,14 @@ def finish(session: Session, attempt: Attempt, outcome: Outcome) -> None:
         "reason_message": outcome.message,
         "result": dict(outcome.result) if outcome.result is not None else None,
         "eta_seconds": None,
+        "lease_expires_at": None,
+        "ran_seconds": JobRow.ran_seconds + _seconds_of(session, attempt, now),
         "finished_at": now,
     }
     if outcome.epsilon is not None:
         values |= {"epsilon": outcome.epsilon, "delta": outcome.delta}
     fenced_update(session, attempt, values)
-    _close_attempt(session, attempt, outcome.status)
+    _close_attempt(session, attempt, outcome.status, outcome.message)
     names = [file.name for file in outcome.artifacts]
     session.execute(
         delete(ArtifactRow).where(ArtifactRow.job_id == attempt.job_id, ArtifactRow.name.in_(names))
@@ -225,61 +155,91 @@ def finish(session: Session, attempt: Attempt, outcome: Outcome) -> None:
     _append_outcome(session, attempt, outcome)
 
 
-def fail_lost(session: Session, silent_seconds: float) -> list[str]:
-    """End the attempts whose worker has stopped, or was not heard of for so long; return their jobs.
+def release(session: Session, attempt: Attempt, back: Release, recovery: Recovery = Recovery()) -> JobStatus:
+    """End an attempt that did not end its job: back to the queue, paused or cancelled, as people wish.
 
-    A job that was being cancelled is cancelled; the others fail with `worker_lost`. The token moves on, so
-    that a worker that comes back cannot write any more.
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
     """
+    fenced_update(session, attempt, {})
+    row = session.get_one(JobRow, attempt.job_id, populate_existing=True)
+    if back.charged_steps is not None:
+        row.charged_steps = min(row.charged_steps, back.charged_steps)
+    if row.status == JobStatus.CANCELLING:
+        finish(session, attempt, CANCELLED)
+        return JobStatus.CANCELLED
+    row.runner_deaths += back.blames is Blamed.RUNNER
+    row.worker_losses += back.blames is Blamed.WORKER
+    session.flush()
+    if row.runner_deaths >= RUNNER_DEATHS or row.worker_losses > WORKER_LOSSES:
+        finish(session, attempt, _given_up(row, back))
+        return JobStatus.FAILED
+    return _put_back(session, attempt, row, back, recovery)
+
+
+def wait_until(spec: Mapping[str, Any], now: datetime) -> datetime | None:
+    """Return how long a job that is queued now waits at most; None is for ever."""
+    seconds = (spec.get("limits") or {}).get("max_wait_seconds")
+    return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def _put_back(
+    session: Session, attempt: Attempt, row: JobRow, back: Release, recovery: Recovery
+) -> JobStatus:
     now = database_time(session)
-    alive = exists().where(
-        WorkerRow.id == JobRow.worker_id,
-        WorkerRow.stopped_at.is_(None),
-        WorkerRow.heartbeat_at >= now - timedelta(seconds=silent_seconds),
+    paused = row.status == JobStatus.PAUSING
+    pause = 0.0 if back.blames is None else recovery.pause_seconds(row.runner_deaths + row.worker_losses)
+    row.status = JobStatus.PAUSED if paused else JobStatus.QUEUED
+    row.phase = None if paused else Phase.INTERRUPTED
+    row.ran_seconds += _seconds_of(session, attempt, now)
+    row.worker_id, row.lease_expires_at, row.eta_seconds = None, None, None
+    row.queued_at = None if paused else now
+    row.wait_until = None if paused else wait_until(row.spec, now)
+    row.not_before = now + timedelta(seconds=pause) if pause and not paused else None
+    session.flush()
+    _close_attempt(session, attempt, row.status if paused else "interrupted", back.message)
+    data: dict[str, Any] = {"status": row.status, "checkpoint_step": row.checkpoint_step}
+    if paused:
+        append_event(session, row.id, "paused", "info", "The job is paused.", data, attempt.number)
+        return JobStatus.PAUSED
+    where = f"step {row.checkpoint_step}" if row.checkpoint_step else "its beginning"
+    message = f"{back.message}; the job goes on from {where}."
+    level: Level = "info" if back.blames is None else "warning"
+    append_event(
+        session, row.id, "interrupted", level, message, data | {"retry_in_seconds": pause}, attempt.number
     )
-    lost = session.execute(
-        select(JobRow.id, JobRow.attempt, JobRow.token, JobRow.status)
-        .where(JobRow.status.in_(OWNED), ~alive)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for row in lost:
-        attempt = Attempt(job_id=row.id, number=row.attempt, token=row.token)
-        finish(session, attempt, lost_outcome(cancelling=row.status == JobStatus.CANCELLING))
-        session.execute(
-            update(JobRow)
-            .where(JobRow.id == row.id)
-            .values(token=JobRow.token + 1)
-            .execution_options(synchronize_session=False)
-        )
-    return [row.id for row in lost]
+    outbox.add(session, row.queue, row.id)
+    return JobStatus.QUEUED
 
 
-def lost_outcome(*, cancelling: bool) -> Outcome:
-    """Return how an attempt ends whose worker went away."""
-    if cancelling:
-        return Outcome(
-            status=JobStatus.CANCELLED, reason=ReasonCode.USER_CANCELLED, message="cancelled on request"
-        )
+def _given_up(row: JobRow, back: Release) -> Outcome:
+    poison = row.runner_deaths >= RUNNER_DEATHS
+    why = (
+        f"its runner died {row.runner_deaths} times by itself"
+        if poison
+        else f"it lost its worker {row.worker_losses} times"
+    )
     return Outcome(
         status=JobStatus.FAILED,
-        reason=ReasonCode.WORKER_LOST,
-        message="the worker stopped before the job was done; submit the job again",
+        reason=ReasonCode.RETRIES_EXHAUSTED,
+        message=f"{why}, the last time: {back.message}; see the job's log",
     )
 
 
-def _claimable(queues: Sequence[str], kinds: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
-    return (
-        JobRow.status == JobStatus.QUEUED,
-        JobRow.queue.in_(list(queues)),
-        JobRow.model_kind.in_(list(kinds)),
-    )
+def _seconds_of(session: Session, attempt: Attempt, now: datetime) -> float:
+    started = session.execute(
+        select(AttemptRow.started_at).where(
+            AttemptRow.job_id == attempt.job_id, AttemptRow.number == attempt.number
+        )
+    ).scalar_one_or_none()
+    return max(0.0, (now - started).total_seconds()) if started else 0.0
 
 
-def _close_attempt(session: Session, attempt: Attempt, outcome: JobStatus) -> None:
+def _close_attempt(session: Session, attempt: Attempt, outcome: str, reason: str | None) -> None:
     session.execute(
         update(AttemptRow)
         .where(AttemptRow.job_id == attempt.job_id, AttemptRow.number == attempt.number)
-        .values(finished_at=database_time(session), outcome=outcome)
+        .values(finished_at=database_time(session), outcome=outcome, reason=reason)
         .execution_options(synchronize_session=False)
     )
 

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from clipwise.errors import NotFound
 from clipwise.jobs.spec import JobSpec
-from clipwise.jobs.states import JobStatus
+from clipwise.jobs.states import OWNED, JobStatus
 from clipwise.store import cursors, outbox
+from clipwise.store.attempts import wait_until
 from clipwise.store.events import append_event
 from clipwise.store.tables import DatasetRow, JobRow, JobTagRow, PopulationRow
 
@@ -51,8 +52,14 @@ def add(
     plan: Mapping[str, Any] | None,
     steps: int,
     by: str,
+    parent: tuple[str, str] | None = None,
+    request_id: str | None = None,
 ) -> JobRow:
-    """Write a job with its tags and its first event; with a plan it is queued, else it waits for one."""
+    """Write a job with its tags and its first event; with a plan it is queued, else it waits for one.
+
+    `parent` is the id of the job that it was made from, and the verb.
+    """
+    now = datetime.now(UTC)
     status = JobStatus.VALIDATING if plan is None else JobStatus.QUEUED
     row = JobRow(
         id=job_id,
@@ -63,15 +70,25 @@ def add(
         dataset_id=dataset.id,
         model_kind=str(spec.model["kind"]),
         queue=spec.resources.queue,
+        priority=spec.resources.priority,
+        gpus=spec.resources.gpus,
         steps=steps,
         delta=spec.privacy.delta if spec.privacy else None,
+        parent_id=parent[0] if parent else None,
+        parent_verb=parent[1] if parent else None,
+        request_id=request_id,
         created_by=by,
-        created_at=datetime.now(UTC),
+        created_at=now,
+        queued_at=None if plan is None else now,
     )
+    row.wait_until = None if plan is None else wait_until(row.spec, now)
     session.add(row)
     session.flush()
     session.add_all(JobTagRow(job_id=job_id, key=key, value=value) for key, value in spec.tags.items())
-    append_event(session, job_id, "submitted", "info", "The job was submitted.", {"status": status})
+    data: dict[str, Any] = {"status": status}
+    if parent is not None:
+        data |= {"parent": parent[0], "verb": parent[1]}
+    append_event(session, job_id, "submitted", "info", "The job was submitted.", data)
     if plan is not None:
         append_event(session, job_id, "queued", "info", f"The job waits in queue '{row.queue}'.")
         outbox.add(session, row.queue, job_id)
@@ -142,7 +159,7 @@ def waiting_for_plans(session: Session, limit: int = 20) -> Sequence[JobRecord]:
 
 def count_by_queue(session: Session) -> dict[str, dict[str, int]]:
     """Return, for each queue with open jobs, how many of them have each status."""
-    open_statuses = [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING]
+    open_statuses = [JobStatus.QUEUED, *OWNED]
     query = (
         select(JobRow.queue, JobRow.status, func.count())
         .where(JobRow.status.in_(open_statuses))
@@ -156,9 +173,8 @@ def count_by_queue(session: Session) -> dict[str, dict[str, int]]:
 
 def running_on(session: Session, worker_ids: Sequence[str]) -> dict[str, list[str]]:
     """Return the jobs that each of these workers runs now."""
-    running = [JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING]
     query = select(JobRow.worker_id, JobRow.id).where(
-        JobRow.worker_id.in_(worker_ids), JobRow.status.in_(running)
+        JobRow.worker_id.in_(worker_ids), JobRow.status.in_(OWNED)
     )
     found: dict[str, list[str]] = {}
     for worker_id, job_id in session.execute(query.order_by(JobRow.id)):

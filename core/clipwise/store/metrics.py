@@ -1,14 +1,14 @@
 """Metrics as they are read: the newest attempt wins, and long series are thinned out in the database."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, and_, case, cast, func, or_, select
 from sqlalchemy.orm import Session
 
-from clipwise.store.tables import MetricRow
+from clipwise.store.tables import AttemptRow, MetricRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,7 @@ class _Extent:
     """The points of one attempt."""
 
     attempt: int
-    first: int
-    last: int
+    start: int
     points: int
     released: bool
 
@@ -42,7 +41,7 @@ def series(
 ) -> dict[str, Series]:
     """Return a job's metrics.
 
-    A newer attempt begins at its checkpoint, so from its first step on older attempts do not count.
+    A newer attempt begins behind its checkpoint: what older ones told of later steps does not count.
     A series longer than `max_points` is cut into intervals of equal length, and keeps the smallest and
     the largest value of each with their steps, and its two ends.
     """
@@ -52,7 +51,12 @@ def series(
     if released_only:
         wanted.append(MetricRow.released.is_(True))
     found: dict[str, Series] = {}
-    for name, extents in _extents(session, wanted).items():
+    starts = dict(
+        session.execute(
+            select(AttemptRow.number, AttemptRow.start_step).where(AttemptRow.job_id == job_id)
+        ).all()
+    )
+    for name, extents in _extents(session, wanted, starts).items():
         valid = and_(*wanted, MetricRow.name == name, _newest(extents))
         if after_step is not None:
             valid = and_(valid, MetricRow.step > after_step)
@@ -63,13 +67,11 @@ def series(
     return found
 
 
-def _extents(session: Session, wanted: Sequence[Any]) -> dict[str, list[_Extent]]:
+def _extents(session: Session, wanted: Sequence[Any], starts: Mapping[int, int]) -> dict[str, list[_Extent]]:
     query = (
         select(
             MetricRow.name,
             MetricRow.attempt,
-            func.min(MetricRow.step),
-            func.max(MetricRow.step),
             func.count(),
             func.min(cast(MetricRow.released, Integer)),
         )
@@ -78,10 +80,15 @@ def _extents(session: Session, wanted: Sequence[Any]) -> dict[str, list[_Extent]
         .order_by(MetricRow.name, MetricRow.attempt)
     )
     extents: dict[str, list[_Extent]] = defaultdict(list)
-    for name, attempt, first, last, points, released in session.execute(query):
-        extents[name].append(
-            _Extent(attempt=attempt, first=first, last=last, points=points, released=bool(released))
-        )
+    for name, attempt, points, released in session.execute(query):
+        start = starts.get(attempt, 0)
+        extents[name].append(_Extent(attempt=attempt, start=start, points=points, released=bool(released)))
+    # An attempt that told nothing of a metric has ended the older ones' part of it all the same.
+    for name, known in extents.items():
+        silent = starts.keys() - {extent.attempt for extent in known}
+        extents[name] = known + [
+            _Extent(attempt=attempt, start=starts[attempt], points=0, released=True) for attempt in silent
+        ]
     return extents
 
 
@@ -90,8 +97,8 @@ def _newest(extents: Sequence[_Extent]) -> ColumnElement[bool]:
     until: int | None = None
     for extent in sorted(extents, key=lambda extent: extent.attempt, reverse=True):
         part: ColumnElement[bool] = MetricRow.attempt == extent.attempt
-        parts.append(part if until is None else and_(part, MetricRow.step < until))
-        until = extent.first if until is None else min(until, extent.first)
+        parts.append(part if until is None else and_(part, MetricRow.step <= until))
+        until = extent.start if until is None else min(until, extent.start)
     return or_(*parts)
 
 

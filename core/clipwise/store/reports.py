@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Double,
     String,
     bindparam,
+    delete,
     func,
     insert,
     literal,
@@ -22,12 +23,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
+from clipwise.jobs.states import Phase
 from clipwise.store.attempts import Attempt, fenced_update
 from clipwise.store.events import Level, append_event
 from clipwise.store.tables import AttemptRow, JobRow, LogLineRow, Table
 
 LOG_LINES = 10_000
-"""Lines kept of one job; what comes after them is dropped, and a last line says so."""
+"""Lines kept of one job, the last ones: what matters of a failure comes at the end."""
+_LOG_SWEEP = 1_000
 LOG_LINE_CHARACTERS = 8_192
 METRICS = Table.metadata.tables["metrics"]
 
@@ -70,10 +73,8 @@ def record_progress(
     steps: int,
     samples_per_second: float | None = None,
     eta_seconds: float | None = None,
-    epsilon: float | None = None,
-    delta: float | None = None,
 ) -> None:
-    """Note how far the attempt is, and what it has spent.
+    """Note how far the attempt is; what it has spent is written when it is charged.
 
     Raises:
         StaleToken: if the attempt has lost its job; nothing was written.
@@ -84,15 +85,25 @@ def record_progress(
         "samples_per_second": samples_per_second,
         "eta_seconds": eta_seconds,
     }
-    if epsilon is not None:
-        values |= {"epsilon": epsilon, "delta": delta}
     fenced_update(session, attempt, values)
+
+
+def record_start(session: Session, attempt: Attempt, step: int) -> None:
+    """Note the step behind which the attempt begins: what earlier ones told of later steps is void.
+
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
+    """
+    fenced_update(session, attempt, {"step": step, "phase": Phase.RECOVERING})
     session.execute(
         update(AttemptRow)
         .where(AttemptRow.job_id == attempt.job_id, AttemptRow.number == attempt.number)
-        .values(heartbeat_at=datetime.now(UTC))
+        .values(start_step=step)
         .execution_options(synchronize_session=False)
     )
+    data = {"step": step}
+    message = f"The job goes on from its checkpoint of step {step}."
+    append_event(session, attempt.job_id, "recovered", "info", message, data, attempt.number)
 
 
 def add_metrics(session: Session, attempt: Attempt, points: Sequence[Point]) -> None:
@@ -121,7 +132,7 @@ def add_metrics(session: Session, attempt: Attempt, points: Sequence[Point]) -> 
 
 
 def add_logs(session: Session, attempt: Attempt, lines: Sequence[Line]) -> None:
-    """Write lines of output, up to `LOG_LINES` a job; long ones are cut.
+    """Write lines of output; the last `LOG_LINES` of a job are kept, and long ones are cut.
 
     Raises:
         StaleToken: if the attempt has lost its job; nothing was written.
@@ -130,12 +141,12 @@ def add_logs(session: Session, attempt: Attempt, lines: Sequence[Line]) -> None:
     end = session.execute(select(JobRow.last_log_id).where(JobRow.id == attempt.job_id)).scalar_one()
     start = end - len(lines)
     rows = [_log_row(attempt, start + 1 + index, line) for index, line in enumerate(lines)]
-    kept = [row for row in rows if row["id"] < LOG_LINES]
-    if start < LOG_LINES <= end:
-        said = f"no more than {LOG_LINES} lines are kept of a job; the rest is dropped"
-        kept.append(rows[LOG_LINES - start - 1] | {"line": said})
-    if kept:
-        session.execute(insert(LogLineRow), kept)
+    if rows:
+        session.execute(insert(LogLineRow), rows[-LOG_LINES:])
+    if end // _LOG_SWEEP > start // _LOG_SWEEP:  # now and then: what is too old goes
+        session.execute(
+            delete(LogLineRow).where(LogLineRow.job_id == attempt.job_id, LogLineRow.id <= end - LOG_LINES)
+        )
 
 
 def add_event(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,15 @@ def connect(url: str) -> Engine:
 def transaction(engine: Engine) -> Iterator[Session]:
     """Open a session whose work is committed at the end of the block, or rolled back by an exception."""
     with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def durable_transaction(engine: Engine) -> Iterator[Session]:
+    """Open a session as `transaction` does, whose commit is on the disk when the block ends."""
+    with Session(engine.execution_options(durable=True), expire_on_commit=False) as session, session.begin():
+        if engine.dialect.name == "postgresql":
+            session.execute(text("SET LOCAL synchronous_commit = on"))
         yield session
 
 
@@ -61,8 +70,13 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 def _begin_immediate(connection: Any) -> None:
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    durable = options.get("durable", False)
+    # Outside of a transaction, where alone it can be said; a pooled connection keeps it until the next one.
+    if durable != connection.info.get("durable", False):
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        connection.info["durable"] = durable
+    connection.exec_driver_sql("BEGIN" if options.get("read_only", False) else "BEGIN IMMEDIATE")
 
 
 @contextmanager

@@ -151,7 +151,12 @@ class DatasetRow(Table):
 
 
 class JobRow(Table):
-    """A job. `token` is the fencing token of the attempt that owns it; `version` counts every change."""
+    """A job. `token` is the fencing token of the attempt that owns it; `version` counts every change.
+
+    `charged_steps` counts the noisy steps that the job has paid for, whatever became of them. A queued job
+    cannot be claimed before `not_before` and fails after `wait_until`. `ran_seconds` are those of attempts
+    that have ended.
+    """
 
     __tablename__ = "jobs"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -167,9 +172,21 @@ class JobRow(Table):
     model_kind: Mapped[str]
     queue: Mapped[str]
     priority: Mapped[int] = mapped_column(default=0)
+    gpus: Mapped[int] = mapped_column(default=0, server_default="0")
     attempt: Mapped[int] = mapped_column(default=0)
     token: Mapped[int] = mapped_column(BigInteger, default=0)
     worker_id: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    wait_until: Mapped[datetime | None]
+    runner_deaths: Mapped[int] = mapped_column(default=0, server_default="0")
+    worker_losses: Mapped[int] = mapped_column(default=0, server_default="0")
+    ran_seconds: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    charged_steps: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    checkpoint_step: Mapped[int | None] = mapped_column(BigInteger)
+    parent_id: Mapped[str | None] = mapped_column(index=True)
+    parent_verb: Mapped[str | None]
+    request_id: Mapped[str | None]
     step: Mapped[int | None]
     steps: Mapped[int | None]
     eta_seconds: Mapped[float | None] = mapped_column(Float)
@@ -179,13 +196,18 @@ class JobRow(Table):
     last_event_id: Mapped[int] = mapped_column(default=0)
     last_log_id: Mapped[int] = mapped_column(default=0)
     cancel_requested_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]
     created_by: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id"))
     created_at: Mapped[datetime]
+    queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)
     __table_args__ = (
-        Index("ix_jobs_claim", "queue", "status", "priority", "created_at"),
+        Index("ix_jobs_claim", "created_by", "status", "priority", "created_at"),
+        Index("ix_jobs_lease", "status", "lease_expires_at"),
+        Index("ix_jobs_wait", "status", "wait_until"),
+        Index("ix_jobs_worker", "worker_id", "status"),
         Index("ix_jobs_recent", "created_at", "id"),
         Index("ix_jobs_status_recent", "status", "created_at", "id"),
     )
@@ -202,17 +224,19 @@ class JobTagRow(Table):
 
 
 class AttemptRow(Table):
-    """One execution of a job by one worker."""
+    """One execution of a job by one worker; it began behind `start_step`, where its checkpoint is."""
 
     __tablename__ = "attempts"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     token: Mapped[int] = mapped_column(BigInteger)
     worker_id: Mapped[str]
+    start_step: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    waited_seconds: Mapped[float | None] = mapped_column(Float)
     started_at: Mapped[datetime]
-    heartbeat_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(Text)
 
 
 class EventRow(Table):
@@ -266,6 +290,44 @@ class ArtifactRow(Table):
     created_at: Mapped[datetime]
 
 
+class CheckpointRow(Table):
+    """What a job can go on from: a file in the artifact store under `key`, visible once it is complete.
+
+    `loss` is that of the held-out rows where a policy asks for the best one.
+    """
+
+    __tablename__ = "checkpoints"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    loss: Mapped[float | None] = mapped_column(Float(53))
+    created_at: Mapped[datetime]
+
+
+class DeviceRow(Table):
+    """A GPU of a host. Whoever holds it is the attempt with this token, as long as that owns its job."""
+
+    __tablename__ = "devices"
+    host: Mapped[str] = mapped_column(primary_key=True)
+    uuid: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    job_id: Mapped[str | None]
+    token: Mapped[int | None] = mapped_column(BigInteger)
+    seen_at: Mapped[datetime]
+
+
+class DutyRow(Table):
+    """Work that one process at a time does for all, and when it was last done."""
+
+    __tablename__ = "duties"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    done_at: Mapped[datetime]
+
+
 class WorkerRow(Table):
     """A worker process; `kinds` maps each kind of model that it has to its JSON schema."""
 
@@ -277,8 +339,10 @@ class WorkerRow(Table):
     slots: Mapped[int]
     kinds: Mapped[dict[str, Any]]
     versions: Mapped[dict[str, Any]]
+    devices: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'"))
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime] = mapped_column(index=True)
+    draining_at: Mapped[datetime | None]
     stopped_at: Mapped[datetime | None]
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from clipwise.errors import Conflict, NotFound
+from clipwise.store import devices
+from clipwise.store.devices import Device
 from clipwise.store.sessions import database_time
 from clipwise.store.tables import WorkerRow
 
@@ -26,6 +29,7 @@ class WorkerInfo:
     slots: int
     kinds: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
+    devices: Sequence[Device] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,13 @@ def register(session: Session, worker: WorkerInfo) -> None:
             slots=worker.slots,
             kinds={kind: dict(schema) for kind, schema in worker.kinds.items()},
             versions=dict(worker.versions),
+            devices=[vars(device) for device in worker.devices],
             started_at=now,
             heartbeat_at=now,
         )
     )
     session.flush()
+    devices.announce(session, worker.host, worker.devices)
 
 
 def heartbeat(session: Session, worker_id: str) -> bool:
@@ -73,6 +79,24 @@ def stop(session: Session, worker_id: str) -> None:
         .where(WorkerRow.id == worker_id, WorkerRow.stopped_at.is_(None))
         .values(stopped_at=database_time(session))
     )
+
+
+def drain(session: Session, worker_id: str, *, draining: bool) -> WorkerRow:
+    """Ask a worker to take no more jobs and to put back those that it has, or to take jobs again.
+
+    Raises:
+        NotFound: if there is no such worker.
+        Conflict: if it has stopped.
+    """
+    row = session.get(WorkerRow, worker_id, with_for_update=True)
+    if row is None:
+        raise NotFound(f"there is no worker '{worker_id}'")
+    if row.stopped_at is not None:
+        raise Conflict(f"the worker '{worker_id}' has stopped; start another one")
+    if draining != (row.draining_at is not None):
+        row.draining_at = database_time(session) if draining else None
+    session.flush()
+    return row
 
 
 def alive(session: Session, within_seconds: float = ALIVE_SECONDS) -> list[WorkerRow]:

@@ -9,8 +9,17 @@ from clipwise.wire.listing import UtcTime, WireObject
 Role = Literal["owner", "analyst", "operator"]
 
 
+class Device(WireObject):
+    """A GPU that a worker sees; `job_id` is the job that has it now."""
+
+    uuid: str
+    name: str
+    memory_bytes: int | None
+    job_id: str | None
+
+
 class Worker(WireObject):
-    """A process that runs attempts."""
+    """A process that runs attempts; one that is `draining` takes no new ones."""
 
     id: str
     object: Literal["worker"] = "worker"
@@ -19,10 +28,13 @@ class Worker(WireObject):
     slots: int
     kinds: list[str]
     versions: dict[str, str]
+    devices: list[Device] = []
     alive: bool
+    draining: bool = False
     current_jobs: list[str]
     started_at: UtcTime
     heartbeat_at: UtcTime
+    heartbeat_age_seconds: float = 0.0
 
 
 class Queue(WireObject):
@@ -90,7 +102,7 @@ class SignInLink(WireObject):
 
 
 class Health(WireObject):
-    """The state of a process or of what it needs."""
+    """The state of a process or of what it needs; `degraded`: it works, but something is away."""
 
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "degraded", "unavailable"]
     checks: dict[str, Any] = {}

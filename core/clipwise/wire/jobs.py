@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
 
 from clipwise.jobs.spec import JobSpec
@@ -98,8 +98,19 @@ class JobResult(WireObject):
     released: bool
 
 
+class JobParent(WireObject):
+    """The job that this one was made from, and by which verb."""
+
+    id: str
+    verb: Literal["clone", "retry"]
+
+
 class Job(WireObject):
-    """A training job; `allowed` lists the verbs that its status allows."""
+    """A training job; `allowed` lists the verbs that its status allows.
+
+    `retry_at`: when a job that was interrupted may be taken up again. `checkpoint_step`: where it would go
+    on. `interruptions`: how often its runner died or its worker was lost.
+    """
 
     id: str
     object: Literal["job"] = "job"
@@ -114,6 +125,12 @@ class Job(WireObject):
     spec: SpecDocument
     dataset_id: str
     attempt: int
+    interruptions: int = 0
+    checkpoint_step: int | None = None
+    priority: int = 0
+    parent: JobParent | None = None
+    worker_id: str | None = None
+    retry_at: UtcTime | None = None
     tags: dict[str, str]
     allowed: list[str] = []
     created_at: UtcTime
@@ -171,6 +188,78 @@ class Artifact(WireObject):
     size: int
     sha256: str
     created_at: UtcTime
+
+
+class Checkpoint(WireObject):
+    """What a job can go on from; `best`: of the kept ones it has the lowest loss on held-out rows."""
+
+    step: int
+    object: Literal["checkpoint"] = "checkpoint"
+    attempt: int
+    size: int
+    sha256: str
+    best: bool
+    created_at: UtcTime
+
+
+class Attempt(WireObject):
+    """One execution of a job, begun behind `start_step`; `reason` says why it ended without a result."""
+
+    number: int
+    object: Literal["attempt"] = "attempt"
+    worker_id: str
+    start_step: int
+    started_at: UtcTime
+    finished_at: UtcTime | None
+    outcome: str | None
+    reason: str | None
+
+
+class JobChanges(WireObject):
+    """What a clone has other than its parent: a JSON merge patch (RFC 7396) of the specification."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    changes: dict[str, JsonValue] = {}
+
+
+class JobSelection(WireObject):
+    """Which jobs a bulk change means; every condition that is given must hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ids: Annotated[list[str], Field(max_length=1000)] | None = None
+    status: list[JobStatus] | None = None
+    dataset: Annotated[str, Field(max_length=200)] | None = None
+    model: Annotated[str, Field(max_length=200)] | None = None
+    tag: Annotated[list[str], Field(max_length=32)] | None = None
+    q: Annotated[str, Field(max_length=200)] | None = None
+
+
+class BulkChange(WireObject):
+    """A verb for every job of a selection, up to a thousand at a time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verb: Literal["cancel", "pause", "resume", "retry", "delete"]
+    filter: JobSelection
+
+
+class BulkRefusal(WireObject):
+    """A job that a bulk change left as it was, and why."""
+
+    id: str
+    code: str
+    detail: str
+
+
+class BulkResult(WireObject):
+    """What a bulk change did; with `has_more` there are jobs left that it did not look at."""
+
+    object: Literal["bulk_result"] = "bulk_result"
+    changed: list[str]
+    refused: list[BulkRefusal]
+    has_more: bool
 
 
 class Deleted(WireObject):

@@ -23,7 +23,7 @@ def test_a_missing_column_would_be_seen(database_url: str) -> None:
 
 
 def test_an_empty_database_is_refused_with_the_command_that_helps(database_url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"none .*expects 0001; run: clipwise migrate"):
+    with pytest.raises(ConfigurationError, match=r"none .*expects 0002; run: clipwise migrate"):
         migration.require_current(connect(database_url))
 
 
