@@ -22,3 +22,6 @@ class Recovery:
     def pause_seconds(self, interruptions: int) -> float:
         """Return how long a job waits after it was interrupted for the `interruptions`-th time, from 1."""
         return float(min(self.first_seconds * 2.0 ** max(interruptions - 1, 0), LONGEST_PAUSE_SECONDS))
+
+
+DEFAULT_RECOVERY = Recovery()

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from clipwise.errors import StaleToken
-from clipwise.jobs.recovery import RUNNER_DEATHS, WORKER_LOSSES, Recovery
+from clipwise.jobs.recovery import DEFAULT_RECOVERY, RUNNER_DEATHS, WORKER_LOSSES, Recovery
 from clipwise.jobs.states import OWNED, JobStatus, Phase, ReasonCode
 from clipwise.store import outbox
 from clipwise.store.events import Level, append_event
@@ -155,7 +155,9 @@ def finish(session: Session, attempt: Attempt, outcome: Outcome) -> None:
     _append_outcome(session, attempt, outcome)
 
 
-def release(session: Session, attempt: Attempt, back: Release, recovery: Recovery = Recovery()) -> JobStatus:
+def release(
+    session: Session, attempt: Attempt, back: Release, recovery: Recovery = DEFAULT_RECOVERY
+) -> JobStatus:
     """End an attempt that did not end its job: back to the queue, paused or cancelled, as people wish.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from clipwise.jobs.recovery import Recovery
+from clipwise.jobs.recovery import DEFAULT_RECOVERY, Recovery
 from clipwise.jobs.states import OWNED, JobStatus, ReasonCode
 from clipwise.store import attempts, duties, outbox
 from clipwise.store.attempts import Attempt, Blamed, Release
@@ -38,7 +38,9 @@ class Reaped:
         return bool(self.interrupted or self.ended or self.woken)
 
 
-def reap(session: Session, recovery: Recovery = Recovery(), every_seconds: float = EVERY_SECONDS) -> Reaped:
+def reap(
+    session: Session, recovery: Recovery = DEFAULT_RECOVERY, every_seconds: float = EVERY_SECONDS
+) -> Reaped:
     """Do what is due, unless another process did it within `every_seconds`."""
     reaped = Reaped()
     if not duties.take(session, "reap", every_seconds):
@@ -54,7 +56,7 @@ def reap(session: Session, recovery: Recovery = Recovery(), every_seconds: float
 
 
 def give_up(
-    session: Session, worker_ids: Sequence[str], why: str, recovery: Recovery = Recovery()
+    session: Session, worker_ids: Sequence[str], why: str, recovery: Recovery = DEFAULT_RECOVERY
 ) -> list[str]:
     """Put back what these workers still own, which are gone for certain; return the jobs."""
     rows = _held(session, JobRow.status.in_(OWNED), JobRow.worker_id.in_(worker_ids))
@@ -130,7 +132,7 @@ def _wake(session: Session, now: datetime) -> list[str]:
 
 
 def _held(session: Session, *conditions: Any) -> Sequence[JobRow]:
-    """Return jobs that match, kept from others until the end; those that somebody changes now are left out."""
+    """Return jobs that match, kept from others until the end; what somebody changes now is left out."""
     query = (
         select(JobRow).where(*conditions).order_by(func.coalesce(JobRow.lease_expires_at, JobRow.created_at))
     )
