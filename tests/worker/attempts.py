@@ -44,12 +44,24 @@ def prepare(folder: Path, document: dict[str, Any], **changes: Any) -> Path:
 
 
 class Runner:
-    """A real runner in a folder; `messages` yields what it says, as it says it."""
+    """A real runner in a folder; `messages` yields what it says, as it says it.
 
-    def __init__(self, folder: Path) -> None:
+    What it asks for it gets: steps are granted, and checkpoints moved to `kept`, in a folder beside the
+    attempt's, as long as `answers` says so.
+    """
+
+    def __init__(self, folder: Path, *, warm: bool = False) -> None:
         reading, writing = os.pipe()
+        self.kept: dict[int, Path] = {}
+        self.answers = True
+        self._folder = folder
+        self._store = folder.with_name(f"{folder.name}-kept")
+        self._store.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clipwise_worker.runner", "--messages", str(writing), str(folder)],
+            [
+                *(sys.executable, "-m", "clipwise_worker.runner", "--messages", str(writing)),
+                *([] if warm else [str(folder)]),
+            ],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=(writing,),
@@ -60,7 +72,18 @@ class Runner:
 
     def messages(self) -> Iterator[dict[str, Any]]:
         for line in self._reading:
-            yield json.loads(line)
+            message = json.loads(line)
+            if self.answers:
+                self._answer(message)
+            yield message
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        if message["type"] == "charge":
+            self.say(json.dumps({"type": "granted", "charged_steps": message["charged_steps"]}))
+        if message["type"] == "checkpoint":
+            written = self._folder / "output" / message["file"]
+            self.kept[message["step"]] = written.rename(self._store / written.name)
+            self.say(json.dumps({"type": "stored", "step": message["step"], "ok": True}))
 
     def say(self, line: str) -> None:
         assert self.process.stdin is not None

@@ -27,8 +27,10 @@ def output(name: str, text: str = "weights") -> None:
 
 
 def until_told() -> None:
-    assert json.loads(sys.stdin.readline()) == {"type": "stop"}
+    while (told := json.loads(sys.stdin.readline()))["type"] != "stop":
+        pass
     say("stopped", step=3)
+    print(f"told to stop, keep={told['keep']}", flush=True)
 
 
 def train() -> None:
@@ -116,5 +118,6 @@ BEHAVIOURS = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: sys.exit(7),
     "silent": lambda: None,
+    "no_memory": lambda: (print("what():  std::bad_alloc", file=sys.stderr, flush=True), os.abort()),
 }
 BEHAVIOURS[behaviour]()

@@ -2,16 +2,20 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, update
 
 from clipwise.jobs.states import JobStatus
-from clipwise.store import attempts, migration
+from clipwise.store import claims, migration, workers
 from clipwise.store.attempts import Attempt
-from clipwise.store.sessions import connect, reading, transaction
+from clipwise.store.claims import Capacity
+from clipwise.store.sessions import connect, transaction
 from clipwise.store.tables import JobRow
-from clipwise_worker.controls import STRAY_READS, Controls
+from clipwise.store.workers import WorkerInfo
+from clipwise_worker.controls import Controls
 from clipwise_worker.stopping import Stopping
 from tests.job_rows import AddJob, job_adder
+
+CAPACITY = Capacity(worker_id="wkr_1", queues=["cpu"], kinds=["mlp"])
 
 
 class Told:
@@ -29,9 +33,13 @@ class Running:
 
     def __init__(self) -> None:
         self.attempts: dict[Attempt, Told] = {}
+        self.draining = False
 
     def running(self) -> dict[Attempt, Told]:
         return dict(self.attempts)
+
+    def drain(self, *, draining: bool) -> None:
+        self.draining = draining
 
 
 @pytest.fixture
@@ -49,46 +57,42 @@ def add_job(engine: Engine) -> AddJob:
 
 def claim(engine: Engine) -> Attempt:
     with transaction(engine) as session:
-        claimed = attempts.claim(session, "wkr_1", ["cpu"], ["mlp"])
+        claimed = claims.claim(session, CAPACITY)
     assert claimed is not None
     return claimed.attempt
 
 
-def status(engine: Engine, attempt: Attempt) -> str:
-    with reading(engine) as session:
-        return session.execute(select(JobRow.status).where(JobRow.id == attempt.job_id)).scalar_one()
-
-
 def test_each_attempt_hears_what_concerns_it(engine: Engine, add_job: AddJob) -> None:
     slots = Running()
-    for _ in range(3):
+    for _ in range(4):
         add_job()
         slots.attempts[claim(engine)] = Told()
-    going, cancelled, lost = slots.attempts
+    going, cancelled, paused, lost = slots.attempts
+    wishes = {
+        cancelled: {"status": JobStatus.CANCELLING},
+        paused: {"status": JobStatus.PAUSING},
+        lost: {"token": 9},
+    }
     with transaction(engine) as session:
-        session.execute(
-            update(JobRow).where(JobRow.id == cancelled.job_id).values(status=JobStatus.CANCELLING)
-        )
-        session.execute(update(JobRow).where(JobRow.id == lost.job_id).values(token=9))
+        for attempt, values in wishes.items():
+            session.execute(update(JobRow).where(JobRow.id == attempt.job_id).values(**values))
     Controls(engine, "wkr_1", cast("Any", slots)).read()
     assert slots.attempts[going].why == []
     assert slots.attempts[cancelled].why == [Stopping.CANCELLED]
+    assert slots.attempts[paused].why == [Stopping.PAUSED]
     assert slots.attempts[lost].why == [Stopping.LOST]
 
 
-def test_an_attempt_that_runs_in_no_slot_is_ended_but_not_at_once(engine: Engine, add_job: AddJob) -> None:
+def test_a_worker_hears_that_it_is_to_drain(engine: Engine) -> None:
+    with transaction(engine) as session:
+        workers.register(
+            session,
+            WorkerInfo(id="wkr_1", host="here", pid=1, queues=["cpu"], slots=1, kinds={}, versions={}),
+        )
     slots = Running()
-    add_job()
-    stray = claim(engine)
-    add_job()
-    slow = claim(engine)
     controls = Controls(engine, "wkr_1", cast("Any", slots))
-    for _ in range(STRAY_READS - 1):
+    for wanted in (True, False):
+        with transaction(engine) as session:
+            workers.drain(session, "wkr_1", draining=wanted)
         controls.read()
-    slots.attempts[slow] = Told()
-    assert status(engine, stray) == "running"
-    controls.read()
-    controls.read()
-    assert status(engine, stray) == "failed"
-    assert status(engine, slow) == "running"
-    assert slots.attempts[slow].why == []
+        assert slots.draining is wanted

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select, update
 
+from clipwise.jobs.recovery import DEFAULT_RECOVERY
 from clipwise.store import migration, workers
 from clipwise.store.sessions import connect, reading, transaction
 from clipwise.store.tables import WorkerRow
 from clipwise.store.workers import WorkerInfo
-from clipwise_worker.presence import GONE_SECONDS, Presence
+from clipwise_worker.presence import GONE_HEARTBEATS, Presence
+from clipwise_worker.slots import Slots
 
 
 @pytest.fixture
@@ -25,6 +27,11 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 def info(worker_id: str, pid: int, host: str = "here") -> WorkerInfo:
     return WorkerInfo(id=worker_id, host=host, pid=pid, queues=["cpu"], slots=1, kinds={}, versions={})
+
+
+def presence_of(engine: Engine, worker: WorkerInfo, folders: Path) -> Presence:
+    slots = Slots(1, lambda: None, lambda _: pytest.fail("nothing was claimed"))
+    return Presence(engine, worker, slots, folders, heartbeat_seconds=5.0, recovery=DEFAULT_RECOVERY)
 
 
 def living(engine: Engine) -> set[str]:
@@ -47,9 +54,10 @@ def test_workers_of_this_host_whose_process_is_gone_are_found_soon(engine: Engin
             workers.register(session, other)
         silent = session.scalars(select(WorkerRow.heartbeat_at)).first()
         assert silent is not None
-        session.execute(update(WorkerRow).values(heartbeat_at=silent - timedelta(seconds=GONE_SECONDS + 1)))
+        long_ago = silent - timedelta(seconds=5.0 * GONE_HEARTBEATS + 1)
+        session.execute(update(WorkerRow).values(heartbeat_at=long_ago))
         workers.register(session, info("wkr_dead_but_heard_of", dead.pid))
-    Presence(engine, info("wkr_me", mine), tmp_path).start()
+    presence_of(engine, info("wkr_me", mine), tmp_path).start()
     assert living(engine) == {"wkr_me", "wkr_busy", "wkr_elsewhere", "wkr_dead_but_heard_of"}
 
 
@@ -59,7 +67,7 @@ def test_what_dead_workers_had_fetched_is_removed(engine: Engine, tmp_path: Path
         (tmp_path / worker_id / "job_1-1" / "rows.arrow").write_text("rows")
     with transaction(engine) as session:
         workers.register(session, info("wkr_alive", os.getppid()))
-    presence = Presence(engine, info("wkr_me", os.getpid()), tmp_path)
+    presence = presence_of(engine, info("wkr_me", os.getpid()), tmp_path)
     presence.start()
     assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} >= {"wkr_me", "wkr_alive"}
     assert not (tmp_path / "wkr_gone").exists()

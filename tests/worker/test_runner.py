@@ -38,7 +38,9 @@ def test_every_message_is_of_the_protocol_and_in_order(private: tuple[Path, list
         from_runner.validate_python(message)
     phases = [message["phase"] for message in told if message["type"] == "phase"]
     assert phases == ["starting", "loading", "training", "exporting"]
-    assert [m["type"] for m in told if m["type"] not in {"phase", "progress", "metrics"}] == ["succeeded"]
+    # Each step is paid for before it runs, and a checkpoint makes it last.
+    kept = [m["type"] for m in told if m["type"] not in {"phase", "progress", "metrics"}]
+    assert kept == [*["charge", "checkpoint"] * 20, "succeeded"]
     assert told[-1]["type"] == "succeeded"
     progress = [message for message in told if message["type"] == "progress"]
     assert [progress[0]["step"], progress[-1]["step"]] == [0, 20]
@@ -180,7 +182,7 @@ def test_a_stop_before_training_ends_it_at_once(tmp_path: Path) -> None:
     runner.say('{"type": "stop"}')
     told = list(runner.messages())
     assert runner.end()[0] == 0
-    assert told[-1] == {"type": "stopped", "step": 0}
+    assert told[-1] == {"type": "stopped", "step": 0, "charged_steps": None}
     assert not any(message["type"] == "progress" for message in told)
 
 

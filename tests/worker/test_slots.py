@@ -3,7 +3,8 @@ import time
 from collections import deque
 from typing import Any, cast
 
-from clipwise.store.attempts import Attempt, Claimed
+from clipwise.store.attempts import Attempt
+from clipwise.store.claims import Claimed
 from clipwise_worker.slots import Slots
 from clipwise_worker.stopping import Stopping
 from clipwise_worker.supervisor import Supervisor
@@ -92,3 +93,21 @@ def test_stopping_stops_what_runs_and_takes_nothing_new() -> None:
     assert queue.supervisors[0].stopped == [Stopping.WORKER_STOPS]
     assert len(queue.waiting) == 2
     assert not slots.has_free()
+
+
+def test_a_worker_that_drains_puts_back_what_it_has_and_takes_nothing_until_it_is_told() -> None:
+    queue = Queue(2)
+    slots = queue.slots(1)
+    thread = start(slots)
+    wait_for_running(slots, 1)
+    slots.drain(draining=True)
+    thread.join(5)
+    slots.work()
+    assert queue.supervisors[0].stopped == [Stopping.DRAINED]
+    assert (len(queue.waiting), slots.has_free(), slots.count_free()) == (1, False, 0)
+    slots.drain(draining=False)
+    assert (slots.has_free(), slots.count_free()) == (True, 1)
+    thread = start(slots)
+    wait_for_running(slots, 1)
+    assert slots.stop(5)
+    thread.join(5)

@@ -11,22 +11,20 @@ from types import FrameType
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from clipwise import logs
 from clipwise.errors import ConfigurationError
 from clipwise.settings import Settings
 from clipwise_worker.service import WorkerService
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 4.7
+STOP_SECONDS = 1.2
+"""What a stop may take beyond the time that attempts have to write a checkpoint."""
 
 
 def main() -> int:
     """Run a worker until SIGTERM or SIGINT; return the exit code."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty in ("alembic", "celery", "kombu"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.configure("worker")
     # A runner that crashes must not write rows to a core file; children inherit this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     told = threading.Event()
@@ -37,7 +35,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, tell)
     try:
-        service = WorkerService(Settings())
+        settings = Settings()
+        service = WorkerService(settings)
+        logs.configure("worker", settings, worker_id=service.info.id)
         service.start()
     except ValidationError as error:
         # What the settings hold is not repeated: it may be a secret.
@@ -55,7 +55,7 @@ def main() -> int:
         return 3
     told.wait()
     # Whatever hangs, a database that does not answer for one, the process is gone in time.
-    threading.Timer(STOP_SECONDS, os._exit, args=(1,)).start()
+    threading.Timer(settings.drain_seconds + STOP_SECONDS, os._exit, args=(1,)).start()
     service.stop()
     logging.shutdown()
     # Celery's pool threads would be waited for at a normal exit.

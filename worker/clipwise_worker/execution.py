@@ -28,14 +28,25 @@ from clipwise.training import (
     Progressed,
     ShuffledMean,
     Trainer,
+    checkpoint,
     physical_size,
     split,
 )
 from clipwise.wire.jobs import Plan
 from clipwise_worker import messages
+from clipwise_worker.course import CannotStore, Course
 from clipwise_worker.encoded_rows import EncodedRows
-from clipwise_worker.failures import DatasetUnreadable
-from clipwise_worker.messages import Assignment, Failed, Message, PhaseChanged, Stopped, Succeeded
+from clipwise_worker.failures import BudgetExhausted, DatasetUnreadable
+from clipwise_worker.messages import (
+    Assignment,
+    Failed,
+    Interrupted,
+    Message,
+    PhaseChanged,
+    Stopped,
+    Succeeded,
+)
+from clipwise_worker.runner_channel import Control, NoNews
 from clipwise_worker.threads import choose_threads
 
 STATEMENT_FILE = "privacy.json"
@@ -83,28 +94,26 @@ def execute(
     assignment: Assignment,
     *,
     send: Callable[[Message], None],
-    stopping: Callable[[], bool],
-    begin_training: Callable[[], None],
-) -> Succeeded | Stopped | Failed:
+    control: Control,
+) -> Succeeded | Stopped | Failed | Interrupted:
     """Train, evaluate and export.
 
     Args:
         task: the assignment, read.
         assignment: names the rows and the output folder.
         send: gets each message but the last.
-        stopping: whether the supervisor has asked to stop.
-        begin_training: called when a stop is noticed here from now on.
+        control: what the supervisor says; a stop is noticed here once training has begun.
 
     Returns:
         The last message.
     """
     send(PhaseChanged(phase=Phase.LOADING))
-    rows = _rows(task, assignment)
-    model, trainer = _trainer(task, rows, stopping)
-    begin_training()
+    training = _training(task, assignment, send, control)
+    trainer, course = training.trainer, training.course
+    control.begin_training()
     send(PhaseChanged(phase=Phase.TRAINING))
     metrics: dict[str, float] = {}
-    step = 0
+    step = trainer.start
     try:
         for event in trainer.run():
             match event:
@@ -113,14 +122,20 @@ def execute(
                     send(messages.Progressed(**vars(event)))
                 case Measured():
                     send(_measured(event))
+                    course.evaluated(event.step, event.values.get("eval/loss"))
                     if not event.released:
                         metrics |= event.values
+        if step >= trainer.steps:
+            course.end(step)
     except NonFiniteLoss as error:
         return Failed(code=ReasonCode.NON_FINITE_LOSS, message=error.detail)
-    if step < task.plan.steps:
-        return Stopped(step=step)
+    except (NoNews, CannotStore) as error:
+        return Interrupted(message=str(error), charged_steps=course.charged_steps)
+    if step < trainer.steps:
+        return Stopped(step=step, charged_steps=course.charged_steps)
     # The weights are released anyway, so that this tells nothing more; a failure would be no answer to
     # a private job, which has spent its epsilon.
+    model = training.model
     if not all(bool(value.isfinite().all()) for value in model.parameters.values()):
         send(messages.Warned(message=NOT_FINITE))
     send(PhaseChanged(phase=Phase.EXPORTING))
@@ -152,7 +167,110 @@ def _rows(task: Task, assignment: Assignment) -> EncodedRows:
         raise DatasetUnreadable(f"the rows of the data set cannot be read: {detail}") from error
 
 
-def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tuple[TorchModel, Trainer]:
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """What is trained, and what lets it run."""
+
+    model: TorchModel
+    trainer: Trainer
+    course: Course
+
+
+def _training(
+    task: Task, assignment: Assignment, send: Callable[[Message], None], control: Control
+) -> _Training:
+    rows = _rows(task, assignment)
+    found = None if assignment.checkpoint is None else checkpoint.read(Path(assignment.checkpoint))
+    start = 0 if found is None else found.step
+    discarded = _discarded(task, assignment, start)
+    last = task.plan.steps - (discarded or 0)
+    spec = task.spec
+    size = physical_size(
+        task.plan.expected_batch_size,
+        varies=spec.privacy is not None,
+        microbatch_size=spec.training.microbatch_size,
+    )
+    if found is not None and spec.privacy is None:
+        # Another size, or another number of threads, would add the same numbers up in another order.
+        size = found.physical_size
+    model, optimizer, mechanism, batches = _model(task, rows, size)
+    if found is not None:
+        found.restore(model, optimizer, mechanism)
+        if spec.privacy is None:
+            torch.set_num_threads(found.threads)
+        else:
+            # Fresh noise comes by itself; masks of dropout are not to be those of the first steps again.
+            torch.manual_seed(spec.training.seed + assignment.charged_steps)
+
+    def write(path: Path, step: int, best_loss: float | None) -> checkpoint.Written:
+        return checkpoint.write(
+            path,
+            step=step,
+            model=model,
+            optimizer=optimizer,
+            mechanism=mechanism,
+            physical_size=size,
+            best_loss=best_loss,
+        )
+
+    course = Course(
+        control,
+        send,
+        write,
+        folder=Path(assignment.output),
+        policy=spec.checkpoints,
+        start=start,
+        last=last,
+        discarded=discarded,
+        best_loss=None if found is None else found.best_loss,
+    )
+    trainer = Trainer(
+        model=model,
+        optimizer=optimizer,
+        mechanism=mechanism,
+        batches=batches.train,
+        steps=last,
+        rule=None if spec.clipping is None else spec.clipping.rule(),
+        expected_batch_size=task.plan.expected_batch_size,
+        evaluation=batches.evaluation,
+        start=start,
+        discarded=discarded or 0,
+        spent=_spent(task),
+        before_step=course.before,
+        stopping=control.stopping,
+    )
+    return _Training(model=model, trainer=trainer, course=course)
+
+
+def _discarded(task: Task, assignment: Assignment, start: int) -> int | None:
+    """Return how many noisy steps were paid for and lost; None without privacy.
+
+    They are further steps of the mechanism, so the run ends so many steps earlier, within its epsilon.
+
+    Raises:
+        BudgetExhausted: if nothing is left to train with.
+    """
+    if task.spec.privacy is None:
+        return None
+    discarded = max(0, assignment.charged_steps - start)
+    if start == 0 and discarded >= task.plan.steps:
+        raise BudgetExhausted(
+            "every noisy step was paid for, and the checkpoints of them all are lost; submit the job again"
+        )
+    return discarded
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Batches:
+    train: PhysicalBatches
+    evaluation: Evaluation
+
+
+def _model(
+    task: Task, rows: EncodedRows, size: int
+) -> tuple[TorchModel, Optimizer, PoissonGaussian | ShuffledMean, _Batches]:
     spec, plan, schema = task.spec, task.plan, task.schema
     dtype = saved.DTYPES[spec.training.precision]
     train, held_out = split(len(rows), spec.evaluation.fraction, spec.training.seed)
@@ -173,40 +291,29 @@ def _trainer(task: Task, rows: EncodedRows, stopping: Callable[[], bool]) -> tup
     if rule is not None:
         sensitivity = sensitivity_of(rule, tuple(model.parameters))
         model.probe_independence((samples, targets))
-    size = physical_size(
-        plan.expected_batch_size,
-        varies=spec.privacy is not None,
-        microbatch_size=spec.training.microbatch_size,
-    )
     bounds = schema.target_bounds
-    return model, Trainer(
-        model=model,
-        optimizer=Optimizer(
-            spec.optimizer.learning_rate,
-            spec.optimizer.weight_decay,
-            spec.optimizer.regularizers,
-            spec.optimizer.modules,
-        ),
-        mechanism=_mechanism(task, sensitivity),
-        batches=PhysicalBatches(rows, train, size=size, dtype=dtype, device=device),
-        steps=plan.steps,
-        rule=rule,
-        expected_batch_size=plan.expected_batch_size,
-        evaluation=Evaluation(
-            PhysicalBatches(
-                rows,
-                held_out,
-                size=max(1, min(EVALUATED_AT_ONCE, len(held_out))),
-                dtype=dtype,
-                device=device,
-            ),
-            loss=loss,
-            target_scale=(bounds[1] - bounds[0]) / 2 if schema.task == "regression" and bounds else None,
-            every_steps=spec.evaluation.every_steps,
-        ),
-        spent=_spent(task),
-        stopping=stopping,
+    optimizer = Optimizer(
+        spec.optimizer.learning_rate,
+        spec.optimizer.weight_decay,
+        spec.optimizer.regularizers,
+        spec.optimizer.modules,
     )
+    evaluation = Evaluation(
+        PhysicalBatches(
+            rows,
+            held_out,
+            size=max(1, min(EVALUATED_AT_ONCE, len(held_out))),
+            dtype=dtype,
+            device=device,
+        ),
+        loss=loss,
+        target_scale=(bounds[1] - bounds[0]) / 2 if schema.task == "regression" and bounds else None,
+        every_steps=spec.evaluation.every_steps,
+    )
+    batches = _Batches(
+        train=PhysicalBatches(rows, train, size=size, dtype=dtype, device=device), evaluation=evaluation
+    )
+    return model, optimizer, _mechanism(task, sensitivity), batches
 
 
 def _device(task: Task) -> torch.device:
@@ -295,4 +402,5 @@ def _statement(task: Task, trainer: Trainer) -> dict[str, Any]:
         accountant_version=plan.accountant_version,
         from_rows=schema.outside_of_guarantee,
         unit_rows=schema.unit.max_rows,
+        discarded_steps=trainer.discarded,
     )

@@ -17,6 +17,10 @@ class DatasetUnreadable(ClipwiseError):
     """The rows that the attempt was given cannot be read."""
 
 
+class BudgetExhausted(ClipwiseError):
+    """Every step that the job may run was paid for."""
+
+
 def failure_of(error: BaseException, *, private: bool, plugin_packages: frozenset[str]) -> Failed:
     """Return what is told of `error`.
 
@@ -45,6 +49,8 @@ def _code(error: BaseException, plugin_packages: frozenset[str]) -> ReasonCode:
     match error:
         case DatasetUnreadable() | InvalidData():
             return ReasonCode.DATASET_UNAVAILABLE
+        case BudgetExhausted():
+            return ReasonCode.BUDGET_EXHAUSTED
         case InvalidInput():
             return ReasonCode.VALIDATION_FAILED
         case MemoryError():

@@ -1,4 +1,4 @@
-"""The files that a runner leaves: checked, reserved, and moved into the artifact store."""
+"""The files that a runner leaves: checked, reserved, and copied into the artifact store."""
 
 import re
 import stat
@@ -38,12 +38,13 @@ def checked(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 def store(
     engine: Engine, artifacts: ArtifactStore, attempt: Attempt, files: dict[str, Path]
 ) -> list[FinishedFile]:
-    """Move the files into the artifact store; they are deleted again unless the attempt's end keeps them."""
+    """Copy the files into the artifact store; they are deleted again unless the attempt's end keeps them."""
     keys = {name: f"jobs/{attempt.job_id}/{attempt.number}/{name}" for name in files}
     with transaction(engine) as session:
         orphans.reserve(session, keys.values())
     stored = []
     for name, path in files.items():
-        put = artifacts.put_file(keys[name], path, move=True)
+        # Copied, not moved: should one of them not be taken, all are there for the next try.
+        put = artifacts.put_file(keys[name], path)
         stored.append(FinishedFile(name=name, key=put.key, size=put.size, sha256=put.sha256))
     return stored

@@ -1,41 +1,61 @@
-"""A worker among others: its heartbeat, and what is to be done about workers that are gone."""
+"""A worker among others: its heartbeat, the leases of its attempts, and what workers left that are gone."""
 
 import logging
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import final
 
 import psutil
 from sqlalchemy import Engine
 
-from clipwise.store import attempts, workers
+from clipwise.jobs.recovery import Recovery
+from clipwise.store import leases, reaper, workers
 from clipwise.store.sessions import reading, transaction
 from clipwise.store.workers import WorkerInfo
+from clipwise_worker.slots import Slots
+from clipwise_worker.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 5.0
-SILENT_SECONDS = 60.0
-"""A worker that was not heard of for so long has lost its jobs."""
-GONE_SECONDS = 3 * HEARTBEAT_SECONDS
-"""The same for one of this host whose process is not there any more."""
+REAP_SECONDS = 1.0
+GONE_HEARTBEATS = 3
+"""A worker of this host that missed so many, and whose process is not there any more, is gone for certain."""
 
 
 @final
 class Presence:
-    """Says that this worker is alive, and ends the jobs of workers that are not.
+    """Says that this worker is alive, renews the leases of its attempts, and looks after those of others.
 
     Args:
         engine: the database.
         worker: this worker.
+        slots: its attempts.
         folders: the folder with one folder of attempts per worker.
+        heartbeat_seconds: how often it says so.
+        lease_seconds: how long an attempt owns its job after a renewal.
+        recovery: after which pauses an interrupted job is taken up again.
     """
 
-    def __init__(self, engine: Engine, worker: WorkerInfo, folders: Path) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        worker: WorkerInfo,
+        slots: Slots,
+        folders: Path,
+        *,
+        heartbeat_seconds: float = 10.0,
+        lease_seconds: float = 45.0,
+        recovery: Recovery,
+    ) -> None:
         self._engine = engine
         self._worker = worker
+        self._slots = slots
         self._folders = folders
+        self._heartbeat_seconds = heartbeat_seconds
+        self._lease_seconds = lease_seconds
+        self._recovery = recovery
 
     def start(self) -> None:
         """Register this worker, and look for what dead ones left."""
@@ -43,40 +63,80 @@ class Presence:
             workers.register(session, self._worker)
         self.look_after_others()
 
-    def loop(self, stopping: threading.Event) -> None:
-        """Go on until `stopping` is set, through outages of the database."""
-        while not stopping.wait(HEARTBEAT_SECONDS):
+    def beat_loop(self, stopping: threading.Event) -> None:
+        """Go on until `stopping` is set and no attempt is left, through outages of the database."""
+        pause = self._heartbeat_seconds
+        while not stopping.wait(pause) or self._slots.running():
             try:
-                with transaction(self._engine) as session:
-                    known = workers.heartbeat(session, self._worker.id)
-                    if not known:
-                        workers.register(session, self._worker)
-                self.look_after_others()
+                self.beat()
+                pause = self._heartbeat_seconds
             except Exception as error:
                 log.warning("the heartbeat cannot be written now: %s", type(error).__name__)
+                # The lease goes on meanwhile: what was missed is made up for as soon as possible.
+                pause = min(1.0, self._heartbeat_seconds)
+            if stopping.is_set():
+                time.sleep(min(0.05, pause))
+
+    def reap_loop(self, stopping: threading.Event) -> None:
+        """Look after the others until `stopping` is set, through outages of the database."""
+        beats = 0
+        while not stopping.wait(REAP_SECONDS):
+            try:
+                self.reap()
+                beats += 1
+                if beats % max(1, round(self._heartbeat_seconds / REAP_SECONDS)) == 0:
+                    self.look_after_others()
+            except Exception as error:
+                log.warning("lost attempts cannot be looked for now: %s", type(error).__name__)
+
+    def beat(self) -> None:
+        """Say that this worker is alive, and renew the lease of each attempt or learn that it is lost."""
+        running = self._slots.running()
+        # Counted from before the question: the database's answer may take its time.
+        until = time.monotonic() + self._lease_seconds
+        with transaction(self._engine) as session:
+            if not workers.heartbeat(session, self._worker.id):
+                workers.register(session, self._worker)
+            renewed = leases.renew(session, running.keys(), self._lease_seconds)
+        for attempt, supervisor in running.items():
+            if attempt in renewed:
+                supervisor.renewed(until)
+            elif attempt in self._slots.running():  # it may have ended by itself meanwhile
+                supervisor.stop(Stopping.LOST)
+
+    def reap(self) -> None:
+        """Do what is due about jobs whose lease or time is over, unless another process does it."""
+        with transaction(self._engine) as session:
+            reaped = reaper.reap(session, self._recovery)
+        for job_id in reaped.interrupted:
+            log.warning("job %s: its worker was lost, it waits to be taken up again", job_id)
+        for job_id in reaped.ended:
+            log.warning("job %s: it was ended", job_id)
 
     def stop(self) -> None:
-        """Say that this worker has stopped; jobs that it could not end itself are ended now."""
+        """Say that this worker has stopped; jobs that it could not put back itself are put back now."""
         try:
             with transaction(self._engine) as session:
                 workers.stop(session, self._worker.id)
-            with transaction(self._engine) as session:
-                attempts.fail_lost(session, SILENT_SECONDS)
+                reaper.give_up(session, [self._worker.id], "the worker stopped", self._recovery)
         except Exception as error:
             log.warning("the worker's stop cannot be written: %s", type(error).__name__)
         shutil.rmtree(self._folders / self._worker.id, ignore_errors=True)
 
     def look_after_others(self) -> None:
-        """End the jobs of workers that are gone, and remove the rows that their attempts had fetched."""
+        """Put back the jobs of this host's workers that are gone, and remove what their attempts fetched."""
+        silent_seconds = GONE_HEARTBEATS * self._heartbeat_seconds
         with transaction(self._engine) as session:
-            for other in workers.silent(session, self._worker.host, GONE_SECONDS):
-                # The number can be this process's own: a container that was started again.
-                if other.pid == self._worker.pid or not _lives(other.pid):
-                    workers.stop(session, other.id)
-        with transaction(self._engine) as session:
-            lost = attempts.fail_lost(session, SILENT_SECONDS)
-        for job_id in lost:
-            log.warning("job %s: its worker is gone, it has been ended", job_id)
+            # The number can be this process's own: a container that was started again.
+            gone = [
+                other.id
+                for other in workers.silent(session, self._worker.host, silent_seconds)
+                if other.pid == self._worker.pid or not _lives(other.pid)
+            ]
+            for other in gone:
+                workers.stop(session, other)
+            for job_id in reaper.give_up(session, gone, "the worker's process is gone", self._recovery):
+                log.warning("job %s: its worker is gone, it waits to be taken up again", job_id)
         self._remove_folders()
 
     def _remove_folders(self) -> None:
@@ -84,7 +144,7 @@ class Presence:
         if not found - {self._worker.id}:
             return
         with reading(self._engine) as session:
-            living = {worker.id for worker in workers.alive(session, SILENT_SECONDS)}
+            living = {worker.id for worker in workers.alive(session, 2 * self._lease_seconds)}
         for name in found - living - {self._worker.id}:
             shutil.rmtree(self._folders / name, ignore_errors=True)
 

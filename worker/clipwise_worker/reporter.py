@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from clipwise.errors import StaleToken
 from clipwise.jobs.states import Phase
+from clipwise.redaction import redacted
 from clipwise.store import reports
 from clipwise.store.attempts import Attempt
 from clipwise.store.reports import Line, Point
@@ -39,7 +41,7 @@ class Batch:
     phases: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    lines: deque[Line] = field(default_factory=lambda: deque(maxlen=reports.LOG_LINES))
     progress: Progressed | None = None
 
     def __bool__(self) -> bool:
@@ -53,7 +55,6 @@ class Reporter:
     Args:
         engine: the database.
         attempt: whose token every write carries.
-        delta: of the job's guarantee, written beside epsilon.
         on_lost: called when the attempt has lost its job.
         on_failed: called with a message when the database refuses what it is given, or is away for too long.
         outage_seconds: how long an outage of the database is sat out.
@@ -63,14 +64,12 @@ class Reporter:
         self,
         engine: Engine,
         attempt: Attempt,
-        delta: float | None,
         on_lost: Callable[[], None],
         on_failed: Callable[[str], None],
         outage_seconds: float = OUTAGE_SECONDS,
     ) -> None:
         self._engine = engine
         self._attempt = attempt
-        self._delta = delta
         self._on_lost = on_lost
         self._on_failed = on_failed
         self._outage_seconds = outage_seconds
@@ -79,7 +78,6 @@ class Reporter:
         self._closing = False
         self._given_up = threading.Event()
         self._events = 0
-        self._lines = 0
         self._phase: str = Phase.STARTING  # the claim has written it
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
@@ -116,12 +114,10 @@ class Reporter:
                 self._changed.notify_all()
 
     def line(self, stream: str, text: str) -> None:
-        """Take a line of output; beyond what is kept of a job, lines are dropped here."""
+        """Take a line of output; printing never makes a runner wait, of too many the last are kept."""
+        line = Line(stream=stream, text=redacted(text), at=datetime.now(UTC))
         with self._changed:
-            self._lines += 1
-            if self._lines > reports.LOG_LINES:
-                return  # printing never makes a runner wait
-            self._batch.lines.append(Line(stream=stream, text=text, at=datetime.now(UTC)))
+            self._batch.lines.append(line)
 
     def close(self, within_seconds: float) -> None:
         """Write what is left, and give up after so many seconds."""
@@ -168,7 +164,7 @@ class Reporter:
             if batch.points:
                 reports.add_metrics(session, self._attempt, batch.points)
             if batch.lines:
-                reports.add_logs(session, self._attempt, batch.lines)
+                reports.add_logs(session, self._attempt, list(batch.lines))
             if batch.progress is not None:
                 reports.record_progress(
                     session,
@@ -177,8 +173,6 @@ class Reporter:
                     steps=batch.progress.steps,
                     samples_per_second=_finite(batch.progress.samples_per_second),
                     eta_seconds=_finite(batch.progress.eta_seconds),
-                    epsilon=_finite(batch.progress.epsilon),
-                    delta=self._delta,
                 )
 
 

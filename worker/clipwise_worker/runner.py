@@ -1,14 +1,16 @@
 """The runner: executes one attempt in a process of its own, holding no credentials.
 
-    python -m clipwise_worker.runner --messages FD FOLDER
+    python -m clipwise_worker.runner --messages FD [FOLDER]
 
-It reads `FOLDER/attempt.json`, writes messages on the descriptor FD, hears `stop` on standard input, and
-ends when that ends. What it prints is the job's log.
+It reads `FOLDER/attempt.json`, writes messages on the descriptor FD, hears its supervisor on standard input,
+and ends when that ends. Without a folder it gets ready first (importing torch alone takes a second) and is
+told of one later; it executes one attempt all the same. What it prints is the job's log.
 """
 
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,34 +23,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the attempt that lies in a folder; return the exit code, 0 whenever a last message was sent."""
     parser = argparse.ArgumentParser(prog="clipwise_worker.runner", description=__doc__)
     parser.add_argument("--messages", type=int, required=True, metavar="FD", help="where messages go")
-    parser.add_argument("folder", type=Path, help="the attempt's folder, with attempt.json in it")
+    parser.add_argument("folder", type=Path, nargs="?", help="the attempt's folder, with attempt.json in it")
     options = parser.parse_args(arguments)
     die_with_parent()
     channel = Channel(options.messages)
     control = Control(channel)
     control.listen()
+    folder = options.folder or _get_ready(control)
     channel.send(PhaseChanged(phase="starting"))
-    channel.send(_last_message(options.folder, channel, control))
+    channel.send(_last_message(folder, channel, control))
     return 0
+
+
+def _get_ready(control: Control) -> Path:
+    """Do what every attempt needs done, then wait for one; return its folder."""
+    try:
+        from clipwise_worker.warm_up import warm_up
+
+        warm_up()
+    except Exception as error:
+        # The attempt will meet it again, where it can be told.
+        print(f"the runner could not get ready: {type(error).__name__}", file=sys.stderr, flush=True)
+    begin = control.wait_for_begin()
+    os.environ.update(begin.environment)
+    tempfile.tempdir = None  # it was chosen by the environment of before
+    os.chdir(begin.folder)
+    return Path(begin.folder)
 
 
 def _last_message(folder: Path, channel: Channel, control: Control) -> Message:
     private, plugin_packages = True, frozenset[str]()
     try:
         assignment = Assignment.model_validate_json((folder / "attempt.json").read_bytes())
+        control.wait_seconds = assignment.wait_seconds
         private = assignment.spec.get("privacy") is not None
         # Here and nowhere else torch comes in; the supervisor is listening by now.
         from clipwise_worker.execution import Task, execute
 
         task = Task.of(assignment)
         plugin_packages = task.plugin_packages
-        return execute(
-            task,
-            assignment,
-            send=channel.send,
-            stopping=control.stopping,
-            begin_training=control.begin_training,
-        )
+        return execute(task, assignment, send=channel.send, control=control)
     except Exception as error:
         return failure_of(error, private=private, plugin_packages=plugin_packages)
 

@@ -1,15 +1,18 @@
-"""The runner's side of the pipes: messages out, `stop` in, and no life without a supervisor."""
+"""The runner's side of the pipes: messages out, wishes and answers in, and no life without a supervisor."""
 
 import ctypes
+import math
 import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import final
 
 from pydantic import ValidationError
 
-from clipwise_worker.messages import Message, Stopped, to_runner
+from clipwise_worker.messages import Begin, Granted, Lease, Message, Stop, Stopped, Stored, to_runner
 
 _PR_SET_PDEATHSIG = 1
 SUPERVISOR_GONE = 3
@@ -35,6 +38,10 @@ class Channel:
                 os._exit(SUPERVISOR_GONE)
 
 
+class NoNews(Exception):
+    """The supervisor has not answered for as long as a runner waits."""
+
+
 @final
 class Control:
     """Listens to the supervisor on standard input, in a thread of its own.
@@ -45,9 +52,14 @@ class Control:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._news = threading.Condition()
         self._training = False
+        self._stop: Stop | None = None
+        self._deadline = math.inf
+        self._granted = -1
+        self._stored: dict[int, bool] = {}
+        self._begin: Begin | None = None
+        self.wait_seconds = 900.0
 
     def listen(self) -> None:
         """Start to listen."""
@@ -55,27 +67,96 @@ class Control:
 
     def stopping(self) -> bool:
         """Return whether the supervisor has said `stop`."""
-        return self._stop.is_set()
+        return self._stop is not None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a checkpoint is wanted before the end."""
+        return self._stop is not None and self._stop.keep
+
+    @property
+    def lease_is_over(self) -> bool:
+        """Whether the job may be somebody else's by now."""
+        return time.monotonic() > self._deadline
 
     def begin_training(self) -> None:
         """Let a stop be answered by the trainer, between two steps, from now on."""
-        with self._lock:
+        with self._news:
             self._training = True
+
+    def wait_for_begin(self) -> Begin:
+        """Wait for the attempt, for as long as the supervisor lives."""
+        with self._news:
+            self._news.wait_for(lambda: self._begin is not None)
+        assert self._begin is not None  # noqa: S101 - that was waited for
+        return self._begin
+
+    def wait_for_lease(self) -> None:
+        """Wait until the job is certainly this attempt's again, or it is told to stop.
+
+        Raises:
+            NoNews: if neither comes.
+        """
+        self._wait(lambda: not self.lease_is_over or self.stopping())
+
+    def wait_for_grant(self, charged_steps: int) -> bool:
+        """Wait until so many noisy steps are paid for; False if the attempt is told to stop meanwhile.
+
+        Raises:
+            NoNews: if neither comes.
+        """
+        self._wait(lambda: self._granted >= charged_steps or self.stopping())
+        return self._granted >= charged_steps
+
+    def wait_for_stored(self, step: int) -> bool:
+        """Wait for what became of a checkpoint; False if it could not be stored, or nobody wants it any more.
+
+        Raises:
+            NoNews: if no answer comes.
+        """
+        self._wait(lambda: step in self._stored or (self.stopping() and not self.keeps))
+        return self._stored.pop(step, False)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long, or until a stop."""
+        with self._news:
+            self._news.wait_for(self.stopping, seconds)
+
+    def _wait(self, happened: Callable[[], bool]) -> None:
+        with self._news:
+            if not self._news.wait_for(happened, self.wait_seconds):
+                raise NoNews(f"the supervisor has not answered for {self.wait_seconds:g} s")
 
     def _read(self) -> None:
         # Unbuffered and not `sys.stdin`: its lock would be held when the interpreter shuts down.
         for line in open(0, "rb", buffering=0, closefd=False):  # noqa: SIM115
             try:
-                to_runner.validate_json(line)
+                message = to_runner.validate_json(line)
             except ValidationError:
                 print("the supervisor sent a message that cannot be read", file=sys.stderr, flush=True)
                 os._exit(SUPERVISOR_GONE)
-            self._stop.set()
-            with self._lock:
+            with self._news:
+                self._take(message)
+                self._news.notify_all()
+        os._exit(SUPERVISOR_GONE)
+
+    def _take(self, message: Stop | Lease | Granted | Stored | Begin) -> None:
+        match message:
+            case Stop():
+                # What is to end at once does not wait for a checkpoint any more.
+                if self._stop is None or not message.keep:
+                    self._stop = message
                 if not self._training:
                     self._channel.send(Stopped(step=0))
                     os._exit(0)
-        os._exit(SUPERVISOR_GONE)
+            case Lease():
+                self._deadline = time.monotonic() + message.seconds
+            case Granted():
+                self._granted = max(self._granted, message.charged_steps)
+            case Stored():
+                self._stored[message.step] = message.ok
+            case Begin():
+                self._begin = message
 
 
 def die_with_parent() -> None:

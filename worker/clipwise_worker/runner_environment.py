@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 KEPT = frozenset(
     {
@@ -49,7 +48,7 @@ page, takes a tenth to a quarter of a step's time; it all goes back with the run
 SECRET = re.compile(r"KEY|TOKEN|PASSW|SECRET|CREDENTIAL|AUTH|URL|DSN", re.IGNORECASE)
 
 
-def runner_environment(own: Mapping[str, str], temporary: Path, slots: int = 1) -> dict[str, str]:
+def runner_environment(own: Mapping[str, str], slots: int = 1) -> dict[str, str]:
     """Return the environment of a runner, chosen from the worker's own.
 
     A variable passes by its name alone: a list of what may pass cannot forget a secret. What looks like one
@@ -57,7 +56,6 @@ def runner_environment(own: Mapping[str, str], temporary: Path, slots: int = 1) 
 
     Args:
         own: the worker's environment.
-        temporary: the runner's folder for temporary files, which goes with the attempt.
         slots: runners that share the machine, and so its cores.
     """
     passed = {
@@ -69,7 +67,6 @@ def runner_environment(own: Mapping[str, str], temporary: Path, slots: int = 1) 
     if slots > 1:
         passed.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
     return passed | {
-        "TMPDIR": str(temporary),
         # What it prints arrives when it is printed, and no module comes from the folder that it runs in.
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",

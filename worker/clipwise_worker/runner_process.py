@@ -1,6 +1,7 @@
 """One runner: a process group of its own, a pipe for messages, and its output as lines."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, final
 
-from clipwise_worker.messages import Stop
+from clipwise_worker.messages import Begin, Message, Stop
 
 COMMAND = (sys.executable, "-m", "clipwise_worker.runner")
 MESSAGE_BYTES = 4 * 2**20
@@ -21,27 +22,27 @@ DRAIN_SECONDS = 2.0
 
 @final
 class RunnerProcess:
-    """A running runner.
+    """A running runner. The thread that makes it must live as long: Linux kills the runner with that thread.
 
     Args:
-        command: what to run; `--messages FD FOLDER` is added.
-        folder: the attempt's folder, with `attempt.json` in it.
+        command: what to run; `--messages FD` is added, and the folder if there is one.
         environment: the whole environment of the runner.
-        on_end: called once, from another thread, when the process has ended.
+        cwd: where it starts.
+        folder: the attempt's folder, with `attempt.json` in it; None for a runner that waits for `begin`.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], on_end: Callable[[], None]
+        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path, folder: Path | None = None
     ) -> None:
         reading, writing = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [*command, "--messages", str(writing), str(folder)],
+                [*command, "--messages", str(writing), *([] if folder is None else [str(folder)])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=(writing,),
-                cwd=folder,
+                cwd=cwd,
                 env=dict(environment),
                 start_new_session=True,
             )
@@ -52,7 +53,7 @@ class RunnerProcess:
             os.close(writing)
         self._messages = os.fdopen(reading, "rb")
         self._readers: list[threading.Thread] = []
-        threading.Thread(target=self._watch, args=(on_end,), name="runner-end", daemon=True).start()
+        self._writing = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -62,10 +63,28 @@ class RunnerProcess:
     @property
     def returncode(self) -> int | None:
         """How it ended: None while it runs, negative for a signal."""
-        return self._process.returncode
+        return self._process.poll()
 
-    def read(self, on_message: Callable[[bytes], None], on_line: Callable[[str, str], None]) -> None:
-        """Start to read: `on_message` gets each message, `on_line` the stream and text of each line."""
+    def limit_memory(self, size: int) -> None:
+        """Let the runner allocate so many bytes at most, where the system can say so: beyond is an error."""
+        if sys.platform == "linux":
+            with suppress(ProcessLookupError):
+                resource.prlimit(self.pid, resource.RLIMIT_DATA, (size, size))
+
+    def begin(self, folder: Path, environment: Mapping[str, str]) -> None:
+        """Tell a runner that waits where its attempt lies, and what else is to be in its environment."""
+        self.send(Begin(folder=str(folder), environment=dict(environment)))
+
+    def read(
+        self,
+        on_message: Callable[[bytes], None],
+        on_line: Callable[[str, str], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """Start to read: `on_message` gets each message, `on_line` the stream and text of each line.
+
+        `on_end` is called once, from another thread, when the process has ended.
+        """
 
         def lines(stream: str, pipe: IO[bytes]) -> None:
             for line in _lines(pipe, LINE_BYTES):
@@ -75,6 +94,10 @@ class RunnerProcess:
             for message in _lines(self._messages, MESSAGE_BYTES):
                 on_message(message)
 
+        def watch() -> None:
+            self._process.wait()
+            on_end()
+
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101, PT018
         self._readers = [
             threading.Thread(target=messages, name="runner-messages", daemon=True),
@@ -83,14 +106,18 @@ class RunnerProcess:
         ]
         for reader in self._readers:
             reader.start()
+        threading.Thread(target=watch, name="runner-end", daemon=True).start()
 
-    def ask_to_stop(self) -> None:
-        """Tell the runner to finish its step and exit."""
+    def send(self, message: Message) -> None:
+        """Send a message to the runner; one that has ended, or does not read, does not hear it."""
         assert self._process.stdin is not None  # noqa: S101
-        # A runner that has ended, or does not read, is stopped by a signal anyway.
-        with suppress(OSError, ValueError):
-            self._process.stdin.write(Stop().model_dump_json().encode() + b"\n")
+        with suppress(OSError, ValueError), self._writing:
+            self._process.stdin.write(message.model_dump_json().encode() + b"\n")
             self._process.stdin.flush()
+
+    def ask_to_stop(self, *, keep: bool) -> None:
+        """Tell the runner to finish its step and exit; with `keep`, to write a checkpoint before."""
+        self.send(Stop(keep=keep))
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the runner and all of its children."""
@@ -109,10 +136,6 @@ class RunnerProcess:
             if pipe is not None and not any(reader.is_alive() for reader in self._readers):
                 with suppress(OSError):
                     pipe.close()
-
-    def _watch(self, on_end: Callable[[], None]) -> None:
-        self._process.wait()
-        on_end()
 
 
 def _lines(pipe: IO[bytes], limit: int) -> Iterator[bytes]:

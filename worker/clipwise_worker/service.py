@@ -7,30 +7,36 @@ import platform
 import socket
 import threading
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import final
 
 from clipwise import __version__, architectures, plugins
 from clipwise.artifacts import ArtifactStore
 from clipwise.ids import new_id
 from clipwise.jobs.delivery import make_celery
+from clipwise.jobs.recovery import Recovery
 from clipwise.settings import Settings
-from clipwise.store import attempts, migration
-from clipwise.store.attempts import Claimed
+from clipwise.store import claims, migration
+from clipwise.store.claims import Capacity, Claimed
+from clipwise.store.devices import Device
 from clipwise.store.sessions import connect, reading, transaction
 from clipwise.store.workers import WorkerInfo
 from clipwise_worker import tasks
 from clipwise_worker.consumer import Consumer
 from clipwise_worker.controls import Controls
+from clipwise_worker.gpus import devices_for
+from clipwise_worker.nursery import Nursery
 from clipwise_worker.presence import Presence
 from clipwise_worker.runner_environment import runner_environment
+from clipwise_worker.runner_process import COMMAND, RunnerProcess
 from clipwise_worker.slots import Slots
-from clipwise_worker.supervisor import Supervisor
+from clipwise_worker.supervisor import Patience, Supervisor
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 """How often a worker with a free slot looks for jobs that no message told it about."""
-RUNNERS_STOP_SECONDS = 3.5
 CONSUMER_STOP_SECONDS = 0.7
 
 
@@ -44,63 +50,108 @@ class WorkerService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._queues = [queue.strip() for queue in settings.queues.split(",") if queue.strip()]
+        queues = [queue.strip() for queue in settings.queues.split(",") if queue.strip()]
         self._engine = connect(settings.database)
         migration.require_current(self._engine)
         self._artifacts = ArtifactStore(settings.artifacts)
         self._folders = settings.data_dir.resolve() / "attempts"
-        self.info = describe(self._queues, settings.slots)
-        self._kinds = list(self.info.kinds)
+        self.info = describe(queues, settings.slots, devices_for(settings.devices))
+        self._capacity = Capacity(
+            worker_id=self.info.id,
+            queues=queues,
+            kinds=list(self.info.kinds),
+            host=self.info.host,
+            devices=[device.uuid for device in self.info.devices],
+            lease_seconds=settings.lease_seconds,
+        )
+        self._recovery = Recovery(first_seconds=settings.retry_seconds)
+        self._patience = Patience(
+            drain=settings.drain_seconds * 0.75, news=settings.lease_wait_seconds, shutdown=1.5
+        )
         self._stopping = threading.Event()
-        self._slots = Slots(settings.slots, self._claim, self._supervise)
-        self._presence = Presence(self._engine, self.info, self._folders)
+        self._slots = Slots(
+            settings.slots, self._claim, self._supervise, on_freed=lambda: self._nursery.look()
+        )
+        own = self._folders / self.info.id
+        self._environment = runner_environment(os.environ, settings.slots)
+        self._nursery = Nursery(self._environment, own, self._runners_wanted)
+        self._presence = Presence(
+            self._engine,
+            self.info,
+            self._slots,
+            self._folders,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+            recovery=self._recovery,
+        )
         app = make_celery(settings.broker, settings.data_dir)
         tasks.register(app, self._slots.work)
-        self._consumer = Consumer(app, self._queues, settings.slots)
+        self._consumer = Consumer(app, queues, settings.slots)
 
     def start(self) -> None:
         """Register the worker and start everything; returns at once."""
+        (self._folders / self.info.id).mkdir(parents=True, exist_ok=True, mode=0o700)
         self._presence.start()
         controls = Controls(self._engine, self.info.id, self._slots)
         for name, loop in (
-            ("heartbeat", self._presence.loop),
+            ("heartbeat", self._presence.beat_loop),
+            ("reaper", self._presence.reap_loop),
             ("controls", controls.loop),
             ("look", self._look),
         ):
             threading.Thread(target=loop, args=(self._stopping,), name=name, daemon=True).start()
+        self._nursery.start()
         self._consumer.start()
         log.info(
-            "worker %s: queues %s, %d slot(s), models %s",
-            self.info.id,
-            ", ".join(self._queues),
+            "the worker starts: queues %s, %d slot(s), %d GPU(s), models %s",
+            ", ".join(self.info.queues),
             self._settings.slots,
-            ", ".join(sorted(self._kinds)),
+            len(self.info.devices),
+            ", ".join(sorted(self.info.kinds)),
         )
 
     def stop(self) -> None:
-        """Stop within 5 s: runners first, then the word in the database, then Celery."""
-        self._stopping.set()
+        """Stop: attempts first, which write a checkpoint and go back, then the database, then Celery.
+
+        Takes `drain_seconds` and about a second.
+        """
         started = time.monotonic()
-        if not self._slots.stop(RUNNERS_STOP_SECONDS):
-            log.warning("some attempts could not write their end; they are ended as lost")
+        self._stopping.set()
+        self._nursery.stop()
+        if not self._slots.stop(self._settings.drain_seconds):
+            log.warning("some attempts could not write their end; they are put back as lost")
         self._presence.stop()
         self._consumer.stop(CONSUMER_STOP_SECONDS)
-        log.info("worker %s: stopped after %.1f s", self.info.id, time.monotonic() - started)
+        log.info("the worker has stopped, after %.1f s", time.monotonic() - started)
 
     def _claim(self) -> Claimed | None:
         with transaction(self._engine) as session:
-            return attempts.claim(session, self.info.id, self._queues, self._kinds)
+            return claims.claim(session, self._capacity)
 
     def _supervise(self, claimed: Claimed) -> Supervisor:
         attempt = claimed.attempt
-        folder = self._folders / self.info.id / f"{attempt.job_id}-{attempt.number}"
         return Supervisor(
             claimed,
             engine=self._engine,
             artifacts=self._artifacts,
-            folder=folder,
-            environment=runner_environment(os.environ, folder / "tmp", self._settings.slots),
+            folder=self._folders / self.info.id / f"{attempt.job_id}-{attempt.number}",
+            spawn=self._spawn,
+            # Counted from now and not from the claim, a moment ago: the next heartbeat sets it right.
+            lease_until=time.monotonic() + self._settings.lease_seconds,
+            patience=self._patience,
+            recovery=self._recovery,
+            memory_bytes=self._settings.runner_memory_bytes,
         )
+
+    def _spawn(self, folder: Path, variables: Mapping[str, str]) -> RunnerProcess:
+        ready = self._nursery.take()
+        if ready is not None:
+            ready.begin(folder, variables)
+            return ready
+        return RunnerProcess(COMMAND, {**self._environment, **variables}, folder, folder)
+
+    def _runners_wanted(self) -> int:
+        return self._slots.count_free() if self._settings.warm_runners else 0
 
     def _look(self, stopping: threading.Event) -> None:
         """Make lost messages cost nothing: fill free slots with jobs that are only in the database."""
@@ -113,7 +164,7 @@ class WorkerService:
 
     def _has_work(self) -> bool:
         with reading(self._engine) as session:
-            return attempts.claimable(session, self._queues, self._kinds)
+            return claims.claimable(session, self._capacity)
 
     def _work(self) -> None:
         try:
@@ -122,7 +173,7 @@ class WorkerService:
             log.exception("a job could not be claimed")
 
 
-def describe(queues: list[str], slots: int) -> WorkerInfo:
+def describe(queues: list[str], slots: int, devices: list[Device]) -> WorkerInfo:
     """Return what a new worker says about itself; its frameworks' versions are read without loading them."""
     versions = {"clipwise": __version__, "python": platform.python_version()}
     for distribution in ("torch", "scikit-learn"):
@@ -138,4 +189,5 @@ def describe(queues: list[str], slots: int) -> WorkerInfo:
         slots=slots,
         kinds={kind: plugins.json_schema(cls) for kind, cls in architectures.kinds().items()},
         versions=versions,
+        devices=devices,
     )

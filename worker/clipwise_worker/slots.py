@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import final
 
-from clipwise.store.attempts import Attempt, Claimed
+from clipwise.store.attempts import Attempt
+from clipwise.store.claims import Claimed
 from clipwise_worker.stopping import Stopping
 from clipwise_worker.supervisor import Supervisor
 
@@ -20,17 +21,25 @@ class Slots:
         count: number of slots.
         claim: takes the best job that this worker can run, or None.
         supervise: makes the supervisor of a claimed job.
+        on_freed: called when an attempt has ended.
     """
 
     def __init__(
-        self, count: int, claim: Callable[[], Claimed | None], supervise: Callable[[Claimed], Supervisor]
+        self,
+        count: int,
+        claim: Callable[[], Claimed | None],
+        supervise: Callable[[Claimed], Supervisor],
+        on_freed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._count = count
         self._free = threading.Semaphore(count)
         self._claim = claim
         self._supervise = supervise
+        self._on_freed = on_freed
         self._lock = threading.Lock()
         self._running: dict[Attempt, Supervisor] = {}
         self._stopping = False
+        self._draining = False
         self._idle = threading.Condition(self._lock)
 
     def work(self) -> None:
@@ -44,16 +53,32 @@ class Slots:
             self._free.release()
 
     def has_free(self) -> bool:
-        """Tell whether a slot is free now."""
+        """Tell whether a slot is free now, and may be filled."""
         if self._free.acquire(blocking=False):
             self._free.release()
-            return not self._stopping
+            return not (self._stopping or self._draining)
         return False
+
+    def count_free(self) -> int:
+        """Return how many slots have no attempt, and may get one."""
+        with self._lock:
+            return 0 if self._stopping or self._draining else self._count - len(self._running)
 
     def running(self) -> dict[Attempt, Supervisor]:
         """Return the supervisors of the attempts that run now."""
         with self._lock:
             return dict(self._running)
+
+    def drain(self, *, draining: bool) -> None:
+        """Take no more jobs and put those that run back into their queues; or take jobs again."""
+        with self._lock:
+            if draining == self._draining:
+                return
+            self._draining = draining
+            log.info("the worker %s", "drains: it takes no more jobs" if draining else "takes jobs again")
+            if draining:
+                for supervisor in self._running.values():
+                    supervisor.stop(Stopping.DRAINED)
 
     def stop(self, within_seconds: float) -> bool:
         """Take no more jobs, stop those that run, and tell whether all ended within so many seconds."""
@@ -64,7 +89,7 @@ class Slots:
             return self._idle.wait_for(lambda: not self._running, within_seconds)
 
     def _run_one(self) -> bool:
-        if self._stopping:
+        if self._stopping or self._draining:
             return False
         claimed = self._claim()
         if claimed is None:
@@ -74,10 +99,13 @@ class Slots:
             self._running[claimed.attempt] = supervisor
             if self._stopping:
                 supervisor.stop(Stopping.WORKER_STOPS)
+            elif self._draining:
+                supervisor.stop(Stopping.DRAINED)
         try:
             supervisor.run()
         finally:
             with self._lock:
                 self._running.pop(claimed.attempt)
                 self._idle.notify_all()
+            self._on_freed()
         return True

@@ -38,18 +38,21 @@ def private_statement(
     accountant_version: str,
     from_rows: Sequence[str] = (),
     unit_rows: int = 1,
+    discarded_steps: int = 0,
 ) -> dict[str, Any]:
     """Return the statement of a job that was trained with differential privacy, as JSON.
 
     Args:
         mechanism: what drew the batches and the noise.
         clipping: the clip rule, as JSON; `mechanism.sensitivity` is what it states of the trained parameters.
-        steps: how many steps were executed.
+        steps: how many steps were paid for: those of the model, and `discarded_steps`.
         epsilon: what the accountant says of exactly these numbers.
         delta: the job's delta.
         accountant_version: version of `dp_accounting` that computed epsilon.
         from_rows: public numbers that were read off the rows (`DatasetSchema.outside_of_guarantee`).
         unit_rows: most rows that one person may own, as the data set's schema says.
+        discarded_steps: steps that were lost with an interrupted attempt. What they released is gone, but
+            they count: the run had so many fewer left.
     """
     outside = [*EXACT_NUMBERS, *(f"{name}: read off the rows by the data's owner" for name in from_rows)]
     if unit_rows != 1:
@@ -78,6 +81,7 @@ def private_statement(
             "sampling_rate": mechanism.sampling_rate,
             "expected_batch_size": mechanism.expected_batch_size,
             "steps": steps,
+            "discarded_steps": discarded_steps,
         },
         "accountant": {
             "name": "dp_accounting",

@@ -7,26 +7,54 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Dialect,
+    Engine,
+    create_engine,
+    event,
+    func,
+    literal,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session
+
+from clipwise.store.tables import UtcDateTime
 
 BUSY_TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 0.01
+TRUSTED_SECONDS = 1.0
+"""A connection that was idle for longer is tried before it is used: the server may have gone meanwhile."""
 
 
 def connect(url: str) -> Engine:
-    """Return an engine for `url`, with what each database needs to be safe under several writers."""
+    """Return an engine for `url`, with what each database needs to be safe under several writers.
+
+    Its errors do not repeat the values of a statement: they end up in logs.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, pool_size=16)
+        engine = create_engine(
+            parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, pool_size=16, hide_parameters=True
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
         return engine
-    return create_engine(parsed, pool_pre_ping=True, pool_size=16, max_overflow=16, pool_timeout=10)
+    # The connection that came back last is taken first: its statements are prepared, and others may rest.
+    engine = create_engine(
+        parsed, pool_use_lifo=True, pool_size=16, max_overflow=16, pool_timeout=10, hide_parameters=True
+    )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_try_if_idle, engine.dialect))
+    return engine
 
 
 @contextmanager
@@ -43,6 +71,20 @@ def durable_transaction(engine: Engine) -> Iterator[Session]:
         if engine.dialect.name == "postgresql":
             session.execute(text("SET LOCAL synchronous_commit = on"))
         yield session
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _try_if_idle(dialect: Dialect, connection: Any, record: Any, _proxy: Any) -> None:
+    # SQLAlchemy's own `pool_pre_ping` asks every time, which under load is a round trip for every session.
+    if time.monotonic() - record.info.get("used_at", time.monotonic()) <= TRUSTED_SECONDS:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        raise InvalidatePoolError from error  # the pool tries again, with new connections
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -81,12 +123,30 @@ def _begin_immediate(connection: Any) -> None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """Open a session that only reads: on SQLite it never waits for a writer."""
+    """Open a session that only reads: on SQLite it never waits for a writer.
+
+    On PostgreSQL each statement stands for itself: at its level of isolation each sees what is committed
+    when it begins, with a transaction around them or without, and beginning and ending one costs as much as
+    a small query.
+    """
+    if engine.dialect.name == "postgresql":
+        with Session(
+            engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False
+        ) as session:
+            yield session
+        return
     with (
         Session(engine.execution_options(read_only=True), expire_on_commit=False) as session,
         session.begin(),
     ):
         yield session
+
+
+def database_clock(session: Session, *, ago: timedelta = timedelta(0)) -> ColumnElement[datetime]:
+    """Return the time on the database's clock, or so long before it, for use within a statement."""
+    if session.get_bind().dialect.name == "postgresql":
+        return type_coerce(func.clock_timestamp() - ago, UtcDateTime())
+    return literal(datetime.now(UTC) - ago, UtcDateTime())
 
 
 def database_time(session: Session) -> datetime:

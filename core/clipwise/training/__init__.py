@@ -1,5 +1,6 @@
 """The training loop: batches, steps, evaluation, and what is told of them."""
 
+from clipwise.training import checkpoint
 from clipwise.training.batches import PhysicalBatches, Rows, physical_size
 from clipwise.training.evaluation import Evaluation
 from clipwise.training.events import Event, Measured, Progressed
@@ -18,6 +19,7 @@ __all__ = [
     "Rows",
     "ShuffledMean",
     "Trainer",
+    "checkpoint",
     "physical_size",
     "split",
 ]

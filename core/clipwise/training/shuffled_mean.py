@@ -32,6 +32,15 @@ class ShuffledMean:
         batch, self._waiting = np.split(self._waiting, [self.batch_size])
         return batch
 
+    def get_state(self) -> tuple[dict[str, Any], Indices]:
+        """Return where the sampler is: its generator's state, as JSON, and the drawn positions that wait."""
+        return dict(self._generator.bit_generator.state), self._waiting.copy()
+
+    def set_state(self, state: Mapping[str, Any], waiting: Indices) -> None:
+        """Go on from a state that `get_state` gave."""
+        self._generator.bit_generator.state = dict(state)
+        self._waiting = waiting.astype(np.int64)
+
     def average(self, sums: Mapping[str, npt.NDArray[Any]], realised: int) -> dict[str, npt.NDArray[Any]]:
         """Return the mean over the `realised` rows of the batch."""
         return {name: total / realised for name, total in sums.items()}

@@ -53,12 +53,15 @@ class Trainer:
         optimizer: turns averaged gradients into updates.
         mechanism: draws batches and averages gradients: `PoissonGaussian`, or `ShuffledMean`.
         batches: the rows to train on.
-        steps: how many; fixed beforehand, whatever the rows hold.
+        steps: the last step; fixed beforehand, whatever the rows hold.
         rule: clip rule or bound of every row's gradient; None clips nothing.
         expected_batch_size: public number of rows of a step, for the speed that is shown.
         evaluation: of held-out rows.
-        spent: epsilon after each step; None without privacy.
-        stopping: asked between steps and batches; the run ends early when it says so.
+        start: steps that model and optimizer have behind them, where a run goes on.
+        discarded: noisy steps that were run beyond `start` and lost: they are spent all the same.
+        spent: epsilon after each noisy step; None without privacy.
+        before_step: asked before each step whether it may run; the run ends early when not. May wait.
+        stopping: asked between the batches of an evaluation; it is broken off when it says so.
     """
 
     model: Model
@@ -69,7 +72,10 @@ class Trainer:
     rule: AnyClipRule | float | None
     expected_batch_size: float
     evaluation: Evaluation
+    start: int = 0
+    discarded: int = 0
     spent: EpsilonCurve | None = None
+    before_step: Callable[[int], bool] = lambda _step: True
     stopping: Callable[[], bool] = lambda: False
     _seen: Observations = field(default_factory=Observations, init=False, repr=False)
 
@@ -80,28 +86,39 @@ class Trainer:
             NonFiniteLoss: without privacy, when a row's loss is not finite.
         """
         metrics, progress = Pace(METRICS_SECONDS), Pace(PROGRESS_SECONDS)
-        begun, counted = time.monotonic(), 0
+        begun, counted = time.monotonic(), self.start
         stride = math.ceil(self.steps / MOST_FAST_POINTS)
-        told, speed = 0, 0.0
-        yield self._progressed(0, speed)
-        for step in range(1, self.steps + 1):
-            if self.stopping():
-                if told < step - 1:  # what was spent since then is spent, too
+        told, speed = self.start, 0.0
+        yield self._progressed(self.start, speed)
+        if self.start >= self.steps:  # interrupted after its last step
+            yield from self._evaluated(self.start)
+        for step in range(self.start + 1, self.steps + 1):
+            if not self.before_step(step):
+                if told < step - 1:
                     yield self._progressed(step - 1, speed)
                 break
             self._step(step)
             now = time.monotonic()
             speed = (step - counted) / max(now - begun, 1e-9)
-            if step == 1:
-                begun, counted = now, 1  # the first step prepares the others and says nothing of their speed
+            if step == self.start + 1:
+                begun, counted = (
+                    now,
+                    step,
+                )  # the first step prepares the others and says nothing of their speed
             evaluated = self.evaluation.due(step, self.steps)
             if metrics.due(now) or step % stride == 0 or step == self.steps or evaluated:
                 yield from self._measured(step, speed)
-            if evaluated and (values := self.evaluation.measure(self.model, self.stopping)):
-                yield Measured(step=step, values=values, released=False)
+            if evaluated:
+                yield from self._evaluated(step)
             if progress.due(now) or step == self.steps or self.stopping():
                 told = step
                 yield self._progressed(step, speed)
+
+    def _evaluated(self, step: int) -> Iterator[Measured]:
+        if self.evaluation.due(step, self.steps) and (
+            values := self.evaluation.measure(self.model, self.stopping)
+        ):
+            yield Measured(step=step, values=values, released=False)
 
     def _step(self, step: int) -> None:
         drawn = self.mechanism.draw(len(self.batches))
@@ -132,7 +149,7 @@ class Trainer:
         exact["train/samples_per_second"] = speed * self.expected_batch_size
         yield Measured(step=step, values=exact, released=False)
         if self.spent is not None:
-            epsilon = {"privacy/epsilon": self.spent.after(step)}
+            epsilon = {"privacy/epsilon": self.spent.after(step + self.discarded)}
             yield Measured(step=step, values=epsilon, released=True)
 
     def _progressed(self, step: int, speed: float) -> Progressed:
@@ -142,7 +159,7 @@ class Trainer:
             steps=self.steps,
             samples_per_second=speed * self.expected_batch_size,
             eta_seconds=(self.steps - step) / speed if speed else 0.0,
-            epsilon=None if self.spent is None else self.spent.after(step),
+            epsilon=None if self.spent is None else self.spent.after(step + self.discarded),
         )
 
 

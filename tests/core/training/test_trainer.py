@@ -78,7 +78,7 @@ def test_it_learns_without_privacy() -> None:
 
 def test_a_stop_ends_it_between_two_steps() -> None:
     said: list[bool] = []
-    run = trainer(mechanism(), steps=10_000, stopping=lambda: len(said) > 0)
+    run = trainer(mechanism(), steps=10_000, before_step=lambda _: not said)
     steps = []
     for event in run.run():
         if isinstance(event, Progressed):
@@ -113,7 +113,7 @@ def test_a_stop_at_any_moment_is_told_with_every_step_that_was_made(calls: int) 
         return asked > calls
 
     draws = Counted()
-    run = trainer(draws, steps=10_000, stopping=stopping)
+    run = trainer(draws, steps=10_000, stopping=stopping, before_step=lambda _: not stopping())
     steps = [event.step for event in run.run() if isinstance(event, Progressed)]
     assert steps[-1] == draws.steps
     assert steps == sorted(set(steps))
