@@ -1,6 +1,7 @@
 """ETags: what a client has seen, and what it means to change."""
 
 import hashlib
+import json
 
 from fastapi.exceptions import HTTPException
 
@@ -10,7 +11,9 @@ from clipwise.wire.listing import WireObject
 
 def etag(thing: WireObject) -> str:
     """Return the strong ETag of an object as this caller sees it."""
-    return f'"{hashlib.sha256(thing.model_dump_json(by_alias=True).encode()).hexdigest()[:32]}"'
+    # A database may keep the members of a document in another order than they came in.
+    document = json.dumps(thing.model_dump(mode="json", by_alias=True), sort_keys=True)
+    return f'"{hashlib.sha256(document.encode()).hexdigest()[:32]}"'
 
 
 def not_modified(thing: WireObject, if_none_match: str | None) -> None:

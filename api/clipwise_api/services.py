@@ -12,6 +12,7 @@ from clipwise.artifacts import ArtifactStore
 from clipwise.errors import Unauthenticated
 from clipwise.settings import Settings
 from clipwise_api.delivery import Delivery
+from clipwise_api.errors import request_id_of
 from clipwise_api.planner import Planner
 from clipwise_api.principals import Principal, require_permission
 from clipwise_api.streams import Streams
@@ -58,6 +59,10 @@ async def _caller(request: Request) -> Principal:
     return principal
 
 
+async def _request_id(request: Request) -> str:
+    return request_id_of(request)
+
+
 async def _permitted(request: Request) -> None:
     principal: Principal | None = request.scope["state"].get("principal")
     require_permission(principal, request.scope["route"].name)
@@ -67,13 +72,16 @@ Permitted = Depends(_permitted)
 """On every route: the caller's role may use it."""
 Services = Annotated[ServiceSet, Depends(_services)]
 Caller = Annotated[Principal, Depends(_caller)]
+RequestId = Annotated[str, Depends(_request_id)]
+"""What the logs call the request, and every line about what it brings about."""
 IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
-        description="Sent again with the same body, gives the first answer instead of a second object.",
+        description="Sent again with the same body within 24 hours, gives the first answer instead of a "
+        "second object, and says so by `Idempotent-Replayed`; with another body it is an error.",
     ),
 ]
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
@@ -81,3 +89,4 @@ IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=200
 Limit = Annotated[int, Query(ge=1, le=100, description="How many of them.")]
 After = Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before.")]
 JobId = Annotated[str, Path(max_length=100)]
+WorkerId = Annotated[str, Path(max_length=100)]

@@ -1,47 +1,79 @@
-"""Live events: one asynchronous poller per process asks the database and fans out to every stream."""
+"""Live streams: one asynchronous poller per process asks the database and fans out to every stream.
+
+What it asks does not grow with the number of streams: one query for all jobs that somebody watches, and a
+few for what is new of them. Streams that are at the same place share what was read.
+"""
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from clipwise.jobs.states import TERMINAL
 from clipwise.store import job_feed, keys
-from clipwise.store.job_feed import Watched
+from clipwise.store.job_feed import Span, Watched
 from clipwise.store.sessions import reading
-from clipwise.store.tables import EventRow
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 POLL_SECONDS = 0.25
+SHORTEST_PAUSE_SECONDS = 0.05
 PAUSE_AFTER_FAILURE_SECONDS = 2.0
 CAPACITY = 256
-EVENTS_AT_ONCE = 500
+ITEMS_AT_ONCE = 500
 POLLS_BETWEEN_KEY_CHECKS = 40
 
-Item = EventRow | Watched
+
+@dataclass(frozen=True, kw_only=True)
+class Feed(Generic[T]):
+    """Something of a job that is numbered and can be followed, such as its events.
+
+    Attributes:
+        newest: the number of the newest one, as the poller sees the job.
+        gone: the number up to which they may have been deleted.
+        read: reads what is in some spans, in the poller's thread.
+        progress: what a stream shows when the job itself has moved; None for nothing.
+    """
+
+    newest: Callable[[Watched], int]
+    gone: Callable[[Watched], int]
+    read: Callable[[Session, Sequence[Span]], Mapping[Span, Sequence[T]]]
+    progress: Callable[[Watched], T] | None
 
 
-class Subscription:
+@dataclass(frozen=True, kw_only=True)
+class Batch(Generic[T]):
+    """What was read for the streams at one place, and the number up to which it goes."""
+
+    items: Sequence[T]
+    until: int
+
+
+class Subscription(Generic[T]):
     """One stream's share: what it still has to send. Used on the event loop only.
 
     A consumer that does not keep up is not sent more until it does; what it misses meanwhile is read
     again from the database, so nothing is lost and nothing piles up.
     """
 
-    def __init__(self, job_id: str, after: int, key_id: str) -> None:
+    def __init__(self, feed: Feed[T], job_id: str, after: int, key_id: str) -> None:
+        self.feed = feed
         self.job_id = job_id
         self.key_id = key_id
         self.cursor = after
         self.seen: Watched | None = None
         self.ended = False
-        self._items: deque[Item] = deque()
+        self._items: deque[T] = deque()
         self._changed = asyncio.Event()
 
     @property
@@ -54,16 +86,20 @@ class Subscription:
         """Whether everything was handed out."""
         return not self._items
 
-    def deliver(self, now: Watched, events: Sequence[EventRow]) -> None:
-        """Take what is new; where the job is comes before the events, so that the last item is an event."""
-        fresh = [event for event in events if event.id > self.cursor]
-        if fresh:
-            self.cursor = fresh[-1].id
-        if self.seen is None or _shown(now) != _shown(self.seen):
-            self._items.append(now)
+    @property
+    def is_behind(self) -> bool:
+        """Whether there was more than could be delivered at once."""
+        return self.seen is not None and self.cursor < self.feed.newest(self.seen)
+
+    def deliver(self, now: Watched, batch: Batch[T] | None) -> None:
+        """Take what is new; where the job is comes first, so that the last item is one of the feed."""
+        if self.feed.progress is not None and (self.seen is None or _shown(now) != _shown(self.seen)):
+            self._items.append(self.feed.progress(now))
         self.seen = now
-        self._items.extend(fresh)
-        if now.status in TERMINAL and self.cursor >= now.last_event_id:
+        if batch is not None:
+            self._items.extend(batch.items)
+            self.cursor = batch.until
+        if now.status in TERMINAL and not self.is_behind:
             self.ended = True
         if self._items or self.ended:
             self._changed.set()
@@ -73,7 +109,7 @@ class Subscription:
         self.ended = True
         self._changed.set()
 
-    async def next(self, timeout: float) -> list[Item]:
+    async def next(self, timeout: float) -> list[T]:
         """Wait for items, at most `timeout` seconds, and return them."""
         if not self._items and not self.ended:
             try:
@@ -87,21 +123,29 @@ class Subscription:
         return items
 
 
+class _Place(NamedTuple):
+    """Where one or many streams are."""
+
+    feed: Feed[Any]
+    job_id: str
+    cursor: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Found:
     """What one look at the database brought."""
 
     jobs: Mapping[str, Watched]
-    events: Mapping[str, Sequence[EventRow]]
+    batches: Mapping[_Place, Batch[Any]]
     working_keys: frozenset[str] | None
 
 
 class Streams:
-    """All event streams of the process, and their poller."""
+    """All live streams of the process, and their poller."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._open: set[Subscription] = set()
+        self._open: set[Subscription[Any]] = set()
         self._wanted = asyncio.Event()
         self._closing = False
         self._failing = False
@@ -111,16 +155,16 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def subscribe(self, job_id: str, after: int, key_id: str) -> Subscription:
-        """Open a stream that starts behind event number `after`."""
-        subscription = Subscription(job_id, after, key_id)
+    def subscribe(self, feed: Feed[T], job_id: str, after: int, key_id: str) -> Subscription[T]:
+        """Open a stream that starts behind number `after`."""
+        subscription = Subscription(feed, job_id, after, key_id)
         if self._closing:
             subscription.end()
         self._open.add(subscription)
         self._wanted.set()
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: Subscription[Any]) -> None:
         """Forget a stream."""
         self._open.discard(subscription)
 
@@ -146,51 +190,61 @@ class Streams:
 
     async def _pause(self, seconds: float) -> None:
         # A new stream is served at once, but not more often than every 50 ms.
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
         try:
-            async with asyncio.timeout(seconds - 0.05):
+            async with asyncio.timeout(seconds - SHORTEST_PAUSE_SECONDS):
                 await self._wanted.wait()
         except TimeoutError:
             return
         self._wanted.clear()
 
     async def _poll(self, *, check_keys: bool) -> float:
-        waiting = [subscription for subscription in self._open if subscription.has_room]
-        positions: dict[str, int] = {}
-        for subscription in waiting:
-            known = positions.get(subscription.job_id, subscription.cursor)
-            positions[subscription.job_id] = min(known, subscription.cursor)
+        places = {s: _Place(s.feed, s.job_id, s.cursor) for s in self._open if s.has_room}
         key_ids = frozenset(s.key_id for s in self._open) if check_keys else None
-        look = partial(self._look, positions, key_ids)
+        look = partial(self._look, frozenset(places.values()), key_ids)
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, look)
         except SQLAlchemyError as error:
             if not self._failing:
-                log.warning("event streams wait, the database does not answer: %s", type(error).__name__)
+                log.warning("live streams wait, the database does not answer: %s", type(error).__name__)
             self._failing = True
             return PAUSE_AFTER_FAILURE_SECONDS
         self._failing = False
-        for subscription in waiting:
+        for subscription, place in places.items():
             job = found.jobs.get(subscription.job_id)
             if job is None:
                 subscription.end()
             else:
-                subscription.deliver(job, found.events.get(subscription.job_id, ()))
+                subscription.deliver(job, found.batches.get(place))
         if found.working_keys is not None:
             for subscription in [s for s in self._open if s.key_id not in found.working_keys]:
                 subscription.end()
-        return POLL_SECONDS
+        # Who has a long way to go is not kept waiting.
+        behind = any(subscription.is_behind for subscription in places)
+        return SHORTEST_PAUSE_SECONDS if behind else POLL_SECONDS
 
-    def _look(self, positions: Mapping[str, int], key_ids: frozenset[str] | None) -> _Found:
+    def _look(self, places: frozenset[_Place], key_ids: frozenset[str] | None) -> _Found:
         with reading(self._engine) as session:
-            jobs = job_feed.watch(session, positions)
-            events = {
-                job_id: job_feed.events_after(session, job_id, positions[job_id], EVENTS_AT_ONCE)
-                for job_id, job in jobs.items()
-                if job.last_event_id > positions[job_id]
-            }
+            jobs = job_feed.watch(session, {place.job_id for place in places}) if places else {}
+            batches: dict[_Place, Batch[Any]] = {}
+            for feed in {place.feed for place in places}:
+                batches |= _news(session, feed, jobs, [place for place in places if place.feed is feed])
             working = keys.working(session, key_ids) if key_ids is not None else None
-        return _Found(jobs=jobs, events=events, working_keys=working)
+        return _Found(jobs=jobs, batches=batches, working_keys=working)
+
+
+def _news(
+    session: Session, feed: Feed[T], jobs: Mapping[str, Watched], places: Sequence[_Place]
+) -> dict[_Place, Batch[T]]:
+    spans: dict[_Place, Span] = {}
+    for place in places:
+        job = jobs.get(place.job_id)
+        if job is not None and feed.newest(job) > place.cursor:
+            after = max(place.cursor, feed.gone(job))
+            until = min(feed.newest(job), after + ITEMS_AT_ONCE)
+            spans[place] = Span(job_id=place.job_id, after=after, until=until)
+    found = feed.read(session, list(set(spans.values())))
+    return {place: Batch(items=found[span], until=span.until) for place, span in spans.items()}
 
 
 def _shown(job: Watched) -> tuple[object, ...]:

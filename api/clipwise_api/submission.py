@@ -1,27 +1,51 @@
-"""Jobs as they are submitted, planned, cancelled and deleted."""
+"""Jobs as they are submitted and planned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from clipwise.errors import Conflict, Forbidden, NotFound
+from clipwise.errors import Conflict, NotFound
 from clipwise.ids import new_id
 from clipwise.jobs.planning import complete
 from clipwise.jobs.spec import JobSpec
-from clipwise.store import datasets, idempotency, job_changes, jobs
+from clipwise.store import datasets, idempotency, jobs
 from clipwise.store.jobs import JobRecord
 from clipwise.store.sessions import reading, transaction
-from clipwise.wire.jobs import Deleted, Job, Plan
+from clipwise.wire.jobs import Job, Plan
 from clipwise_api.admission import Admitted, admit
-from clipwise_api.caching import require_match
+from clipwise_api.fleet import Fleet
 from clipwise_api.principals import Principal
 from clipwise_api.services import ServiceSet
-from clipwise_api.views.jobs import Fleet, job_view
+from clipwise_api.views.jobs import job_view
 
+ParentVerb = Literal["clone", "retry"]
 CREATE = "POST /v1/jobs"
 
 
-def submit(
-    services: ServiceSet, who: Principal, spec: JobSpec, idempotency_key: str | None
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request that makes a job.
+
+    Attributes:
+        route: what was asked, with the id of the job that it was asked of.
+        body: its JSON; together with the route it is what an idempotency key stands for.
+        idempotency_key: the client's, if it gave one.
+        request_id: ours, for the logs of everything that the job does.
+        parent: the job that the new one is made from, and by which verb.
+    """
+
+    route: str
+    body: Any
+    idempotency_key: str | None
+    request_id: str
+    parent: tuple[str, ParentVerb] | None = None
+
+
+def create(
+    services: ServiceSet, who: Principal, spec: JobSpec, idempotency_key: str | None, request_id: str
 ) -> tuple[Job, bool]:
     """Submit a job, or give the one that the same request submitted before.
 
@@ -29,20 +53,35 @@ def submit(
         InvalidSpec: if it cannot be run.
         IdempotencyMismatch: if the key was used with another body.
     """
-    body = idempotency.body_hash(spec.as_json())
+    asked = Asked(route=CREATE, body=spec.as_json(), idempotency_key=idempotency_key, request_id=request_id)
+    return submit(services, who, asked, lambda _session, _fleet: spec)
+
+
+def submit(
+    services: ServiceSet, who: Principal, asked: Asked, draw_up: Callable[[Session, Fleet], JobSpec]
+) -> tuple[Job, bool]:
+    """Submit the job that `draw_up` specifies, or give the one that the same request submitted before.
+
+    Raises:
+        InvalidSpec: if it cannot be run.
+        IdempotencyMismatch: if the key was used with another request.
+    """
+    body, key = idempotency.body_hash(asked.body), asked.idempotency_key
     with reading(services.engine) as session:
-        if idempotency_key is not None:
-            first = idempotency.find(session, who.key_id, idempotency_key, CREATE, body)
+        fleet = Fleet.living(session)
+        if key is not None:
+            first = idempotency.find(session, who.key_id, key, asked.route, body)
             if first is not None:
-                return _replayed(session, who, first), True
+                return _replayed(session, who, first, fleet), True
+        spec = draw_up(session, fleet)
         admitted = admit(session, who, spec)
     plan = _plan_if_known(services, admitted)
     job_id = new_id("job")
     with transaction(services.engine) as session:
-        if idempotency_key is not None:
-            first = idempotency.claim(session, who.key_id, idempotency_key, CREATE, body, job_id)
+        if key is not None:
+            first = idempotency.claim(session, who.key_id, key, asked.route, body, job_id)
             if first is not None:
-                return _replayed(session, who, first), True
+                return _replayed(session, who, first, fleet), True
         found = datasets.find(session, admitted.dataset.id, share=True)
         if found is None or found[0].version != admitted.dataset.version:
             raise Conflict(f"the data set '{spec.dataset}' was changed meanwhile; submit the job again")
@@ -54,9 +93,10 @@ def submit(
             plan=plan.model_dump(mode="json") if plan else None,
             steps=admitted.outline.steps,
             by=who.key_id,
+            parent=asked.parent,
+            request_id=asked.request_id,
         )
-        record = JobRecord(job=row, private=found[1].visibility == "private")
-        job = job_view(record, who, Fleet.living(session))
+        job = job_view(JobRecord(job=row, private=found[1].visibility == "private"), who, fleet)
     if plan is None:
         services.planner.expect(job_id)
     else:
@@ -81,38 +121,6 @@ async def plan(services: ServiceSet, who: Principal, spec: JobSpec) -> Plan:
     return complete(admitted.outline, None if noise is None else await services.planner.calibration(noise))
 
 
-def cancel(services: ServiceSet, who: Principal, job_id: str, if_match: str | None) -> Job:
-    """Cancel a job.
-
-    Raises:
-        IllegalTransition: if it has ended.
-        Forbidden: if an analyst means somebody else's job.
-    """
-    with transaction(services.engine) as session:
-        record = jobs.get(session, job_id, lock=True)
-        _require_own(record, who, "cancel")
-        fleet = Fleet.living(session)
-        require_match(job_view(record, who, fleet), if_match)
-        job_changes.cancel(session, record.job)
-        session.flush()
-        return job_view(record, who, fleet)
-
-
-def delete(services: ServiceSet, who: Principal, job_id: str, if_match: str | None) -> Deleted:
-    """Delete a job that has ended.
-
-    Raises:
-        IllegalTransition: if it has not.
-        Forbidden: if an analyst means somebody else's job.
-    """
-    with transaction(services.engine) as session:
-        record = jobs.get(session, job_id, lock=True)
-        _require_own(record, who, "delete")
-        require_match(job_view(record, who, Fleet.living(session)), if_match)
-        job_changes.remove(session, record)
-    return Deleted(id=job_id, object="job")
-
-
 def _plan_if_known(services: ServiceSet, admitted: Admitted) -> Plan | None:
     noise = admitted.outline.noise
     if noise is None:
@@ -121,14 +129,9 @@ def _plan_if_known(services: ServiceSet, admitted: Admitted) -> Plan | None:
     return complete(admitted.outline, calibration) if calibration else None
 
 
-def _require_own(record: JobRecord, who: Principal, verb: str) -> None:
-    if not who.is_owner and record.job.created_by != who.key_id:
-        raise Forbidden(f"an analyst's key may only {verb} the jobs that it submitted itself")
-
-
-def _replayed(session: Session, who: Principal, job_id: str) -> Job:
+def _replayed(session: Session, who: Principal, job_id: str, fleet: Fleet) -> Job:
     try:
-        return job_view(jobs.get(session, job_id), who, Fleet.living(session))
+        return job_view(jobs.get(session, job_id), who, fleet)
     except NotFound:
         raise Conflict(
             "the job that this Idempotency-Key submitted was deleted since; use a new Idempotency-Key"

@@ -1,9 +1,14 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from sqlalchemy import select, update
 
+from clipwise.store import idempotency
+from clipwise.store.sessions import reading, transaction
+from clipwise.store.tables import IdempotencyRow, JobRow
 from tests.api.conftest import JOB, PRIVATE_JOB, Api
 
 
@@ -24,11 +29,11 @@ def test_a_job_is_submitted_listed_read_cancelled_and_deleted(owner: httpx.Clien
     assert created.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert job["status"] == "queued"
     assert job["plan"]["steps"] == 10
-    assert job["status_reason"] == {
-        "code": "no_matching_worker",
-        "message": "no running worker serves the queue 'cpu'; it starts when one does",
-    }
-    assert job["allowed"] == ["cancel"]
+    assert job["status_reason"]["code"] == "no_matching_worker"
+    assert job["status_reason"]["message"].startswith(
+        "no running worker serves the queue 'cpu'; waiting since"
+    )
+    assert job["allowed"] == ["cancel", "clone", "pause"]
     assert owner.get("/v1/jobs").json()["data"] == [job]
     assert [e["type"] for e in owner.get(f"/v1/jobs/{job['id']}/events").json()["data"]] == [
         "submitted",
@@ -36,7 +41,7 @@ def test_a_job_is_submitted_listed_read_cancelled_and_deleted(owner: httpx.Clien
     ]
     refused = owner.delete(f"/v1/jobs/{job['id']}")
     assert refused.status_code == 409
-    assert refused.json()["allowed"] == ["cancel"]
+    assert refused.json()["allowed"] == ["cancel", "clone", "pause"]
     cancelled = owner.post(f"/v1/jobs/{job['id']}/cancel")
     assert cancelled.status_code == 200
     assert cancelled.json()["status"] == "cancelled"
@@ -44,7 +49,7 @@ def test_a_job_is_submitted_listed_read_cancelled_and_deleted(owner: httpx.Clien
     again = owner.post(f"/v1/jobs/{job['id']}/cancel")
     assert again.status_code == 409
     assert again.json()["code"] == "illegal_transition"
-    assert again.json()["allowed"] == ["delete"]
+    assert again.json()["allowed"] == ["clone", "delete", "retry"]
     assert owner.delete(f"/v1/jobs/{job['id']}").json()["deleted"] is True
     assert owner.get(f"/v1/jobs/{job['id']}").status_code == 404
     assert owner.get(f"/v1/jobs/{job['id']}/events").status_code == 404
@@ -130,6 +135,50 @@ def test_an_idempotency_key_submits_once_under_concurrency(api: Api, owner: http
     assert "Idempotent-Replayed" not in answer.headers
 
 
+def test_an_idempotency_key_is_kept_for_a_day(api: Api, owner: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "yesterday"}
+    first = owner.post("/v1/jobs", json=JOB, headers=headers)
+
+    def age(hours: float) -> None:
+        with transaction(api.services.engine) as session:
+            moment = datetime.now(UTC) - timedelta(hours=hours)
+            session.execute(update(IdempotencyRow).values(created_at=moment))
+
+    age(23.9)
+    again = owner.post("/v1/jobs", json=JOB, headers=headers)
+    assert (again.json()["id"], again.headers["Idempotent-Replayed"]) == (first.json()["id"], "true")
+    age(24.1)
+    other = owner.post("/v1/jobs", json={**JOB, "name": "another"}, headers=headers)
+    assert other.status_code == 201
+    assert "Idempotent-Replayed" not in other.headers
+    assert other.json()["id"] != first.json()["id"]
+    again = owner.post("/v1/jobs", json={**JOB, "name": "another"}, headers=headers)
+    assert (again.json()["id"], again.headers["Idempotent-Replayed"]) == (other.json()["id"], "true")
+    with transaction(api.services.engine) as session:
+        idempotency.remove_expired(session)
+        assert session.scalars(select(IdempotencyRow.key)).all() == ["yesterday"]
+    age(24.1)
+    with transaction(api.services.engine) as session:
+        idempotency.remove_expired(session)
+        assert session.scalars(select(IdempotencyRow.key)).all() == []
+
+
+def test_a_replay_of_a_job_that_was_deleted_says_so(owner: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "gone"}
+    job_id = owner.post("/v1/jobs", json=JOB, headers=headers).json()["id"]
+    owner.post(f"/v1/jobs/{job_id}/cancel")
+    owner.delete(f"/v1/jobs/{job_id}")
+    again = owner.post("/v1/jobs", json=JOB, headers=headers)
+    assert again.status_code == 409
+    assert "new Idempotency-Key" in again.json()["detail"]
+
+
+def test_a_job_knows_the_request_that_submitted_it(api: Api, owner: httpx.Client) -> None:
+    made = owner.post("/v1/jobs", json=JOB)
+    with reading(api.services.engine) as session:
+        assert session.get_one(JobRow, made.json()["id"]).request_id == made.headers["X-Request-Id"]
+
+
 def test_pages_are_stable_while_jobs_are_added_and_removed(owner: httpx.Client) -> None:
     first = [owner.post("/v1/jobs", json={**JOB, "name": f"job {n}"}).json()["id"] for n in range(7)]
     for sort, expected in (("-created_at", first[::-1]), ("created_at", first), ("name", first)):
@@ -179,7 +228,7 @@ def test_pages_by_name_whatever_the_names_are(owner: httpx.Client) -> None:
         assert set(seen) == names
 
 
-def test_filters(owner: httpx.Client) -> None:
+def test_filters(api: Api, owner: httpx.Client) -> None:
     plain = owner.post(
         "/v1/jobs", json={**JOB, "name": "100% plain_one", "tags": {"a": "1", "b": "2"}}
     ).json()
@@ -202,6 +251,17 @@ def test_filters(owner: httpx.Client) -> None:
     assert found(q="PLAIN_") == [plain["id"]]
     assert found(q="0% p") == [plain["id"]]
     assert found(q="%") == [plain["id"]]
+    gpu = owner.post("/v1/jobs", json={**JOB, "resources": {"gpus": 1}}).json()
+    assert found(queue="gpu") == [gpu["id"]]
+    retried = owner.post(f"/v1/jobs/{other['id']}/retry").json()
+    assert found(parent=other["id"]) == [retried["id"]]
+    with api.client(api.key_of("analyst")) as analyst:
+        mine = analyst.post("/v1/jobs", json=JOB).json()
+        listed = analyst.get("/v1/jobs", params={"created_by": "me"}).json()["data"]
+    assert [job["id"] for job in listed] == [mine["id"]]
+    assert found(created_by="me") == [plain["id"], other["id"], gpu["id"], retried["id"]]
+    key = next(k for k in owner.get("/v1/api_keys").json()["data"] if k["role"] == "analyst")
+    assert found(created_by=key["id"]) == [mine["id"]]
     assert owner.get("/v1/jobs", params={"tag": "no colon"}).status_code == 422
     assert owner.get("/v1/jobs", params={"limit": 101}).json()["errors"][0]["pointer"] == "/query/limit"
 
@@ -210,6 +270,8 @@ def test_etags_tell_versions_apart(owner: httpx.Client) -> None:
     job = owner.post("/v1/jobs", json=JOB).json()
     url = f"/v1/jobs/{job['id']}"
     tag = owner.get(url).headers["ETag"]
+    made = owner.post("/v1/jobs", json=JOB)
+    assert made.headers["ETag"] == owner.get(made.headers["Location"]).headers["ETag"]
     unchanged = owner.get(url, headers={"If-None-Match": tag})
     assert (unchanged.status_code, unchanged.content, unchanged.headers["ETag"]) == (304, b"", tag)
     stale = owner.post(f"{url}/cancel", headers={"If-Match": '"something else"'})

@@ -12,7 +12,7 @@ import pytest
 from clipwise.jobs.states import JobStatus
 from clipwise.store.events import append_event
 from clipwise.store.sessions import transaction
-from clipwise.store.tables import ArtifactRow, JobRow, LogLineRow, MetricRow, WorkerRow
+from clipwise.store.tables import ArtifactRow, AttemptRow, JobRow, LogLineRow, MetricRow, WorkerRow
 from tests.api.conftest import CSV, JOB, SCHEMA, Api
 
 MODEL_BYTES = bytes(range(256)) * 10_000
@@ -44,12 +44,19 @@ def add_artifact(api: Api, job_id: str, name: str, content: bytes) -> None:
         )
 
 
+def add_attempt(api: Api, job_id: str, number: int, **columns: Any) -> None:
+    fixed: dict[str, Any] = {"token": number, "worker_id": "wrk_1", "started_at": datetime.now(UTC)}
+    with transaction(api.services.engine) as session:
+        session.add(AttemptRow(job_id=job_id, number=number, **{**fixed, **columns}))
+
+
 def add_line(api: Api, job_id: str, number: int, line: str) -> None:
     with transaction(api.services.engine) as session:
         now = datetime.now(UTC)
         session.add(
             LogLineRow(job_id=job_id, id=number, stream="stdout", line=line, attempt=1, created_at=now)
         )
+        session.get_one(JobRow, job_id).last_log_id = number
 
 
 def finish(api: Api, job_id: str, released: bool) -> None:
@@ -61,11 +68,14 @@ def finish(api: Api, job_id: str, released: bool) -> None:
         append_event(session, job_id, "evaluated", "info", "Evaluated.", {"accuracy": 0.9}, 1)
 
 
-def test_the_newest_attempt_wins_from_its_first_step_on(api: Api, owner: httpx.Client) -> None:
+def test_the_newest_attempt_wins_behind_the_step_that_it_began_at(api: Api, owner: httpx.Client) -> None:
     job_id = owner.post("/v1/jobs", json=JOB).json()["id"]
     add_metrics(api, job_id, "loss", dict.fromkeys(range(0, 100, 10), 1.0))
     add_metrics(api, job_id, "loss", dict.fromkeys((35, 45), 2.0), attempt=2)
-    add_metrics(api, job_id, "accuracy", {50: None, 60: 0.5}, released=False)
+    add_attempt(api, job_id, 1)
+    add_attempt(api, job_id, 2, start_step=30)
+    add_metrics(api, job_id, "accuracy", {50: 0.1}, released=False)
+    add_metrics(api, job_id, "accuracy", {50: None, 60: 0.5}, released=False, attempt=2)
     found = owner.get(f"/v1/jobs/{job_id}/metrics").json()
     assert found["loss"] == {
         "step": [0, 10, 20, 30, 35, 45],
@@ -108,6 +118,20 @@ def test_logs_are_read_forwards_and_from_the_end(api: Api, owner: httpx.Client) 
     assert rest["has_more"] is False
     tail = owner.get(f"/v1/jobs/{job_id}/logs", params={"tail": True, "limit": 2}).json()
     assert [line["id"] for line in tail["data"]] == [6, 7]
+
+
+def test_logs_of_which_the_oldest_are_gone_begin_later(api: Api, owner: httpx.Client) -> None:
+    job_id = owner.post("/v1/jobs", json=JOB).json()["id"]
+    for number in (12_001, 12_002, 12_003):
+        add_line(api, job_id, number, f"line {number}")
+    url = f"/v1/jobs/{job_id}/logs"
+    first = owner.get(url, params={"limit": 2}).json()
+    assert [line["id"] for line in first["data"]] == [12_001, 12_002]
+    rest = owner.get(url, params={"after": first["next_cursor"]}).json()
+    assert [line["id"] for line in rest["data"]] == [12_003]
+    tail = owner.get(url, params={"tail": True, "limit": 2}).json()
+    assert [line["id"] for line in tail["data"]] == [12_002, 12_003]
+    assert tail["has_more"] is False
 
 
 def test_an_artifact_is_downloaded_whole_under_a_safe_name(api: Api, owner: httpx.Client) -> None:
@@ -195,7 +219,9 @@ def test_an_analyst_sees_what_is_released_and_an_owner_everything(
         assert analyst.get(f"{url}/logs").status_code == 403
         assert all(event["data"] == {} for event in analyst.get(f"{url}/events").json()["data"])
         stream = analyst.get(f"{url}/events", headers={"Accept": "text/event-stream"})
-        sent = [json.loads(line.removeprefix("data: ")) for line in stream.text.splitlines() if "data: " in line]
+        sent = [
+            json.loads(line.removeprefix("data: ")) for line in stream.text.splitlines() if "data: " in line
+        ]
         assert {"evaluated": {}} in [{event["type"]: event["data"]} for event in sent if "type" in event]
         assert all(event.get("data", {}) == {} for event in sent)
         # The model is covered by the guarantee.
@@ -290,8 +316,8 @@ def test_a_kind_that_only_a_worker_has(api: Api, owner: httpx.Client) -> None:
     wrong = owner.post("/v1/jobs", json={**job, "model": {"kind": "wavelet", "levels": 0, "x": 1}})
     assert {e["pointer"] for e in wrong.json()["errors"]} == {"/model/levels", "/model"}
     known = owner.post("/v1/jobs", json=JOB).json()
-    assert known["status_reason"]["message"] == (
-        "no running worker has the model kind 'mlp'; it starts when one does"
+    assert known["status_reason"]["message"].startswith(
+        "no running worker serves the queue 'cpu' and has the model kind 'mlp'; waiting since "
     )
     kinds = {kind["kind"]: kind for kind in owner.get("/v1/models").json()["data"]}
     assert (kinds["wavelet"]["workers"], kinds["mlp"]["workers"]) == (1, 0)

@@ -1,53 +1,27 @@
 """Jobs on the wire."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from datetime import datetime
 
-from sqlalchemy.orm import Session
-
-from clipwise.errors import InvalidInput, Problem
-from clipwise.jobs.states import JobStatus, ReasonCode, allowed_verbs
-from clipwise.store import jobs, workers
+from clipwise.jobs.states import OWNED, JobStatus, ReasonCode, allowed_verbs
+from clipwise.store import jobs
 from clipwise.store.jobs import JobFilter, JobRecord, Sort
 from clipwise.store.sessions import reading
 from clipwise.store.tables import JobRow
-from clipwise.wire.jobs import Job, JobResult, Plan, StatusReason
+from clipwise.wire.jobs import Job, JobParent, JobResult, Plan, StatusReason
 from clipwise.wire.listing import Page
+from clipwise_api.fleet import Fleet
 from clipwise_api.principals import Principal
 from clipwise_api.services import ServiceSet
 from clipwise_api.views.outputs import SEALED, is_sealed
 from clipwise_api.views.progress import privacy_of, progress_of
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fleet:
-    """Which queues the living workers serve, and with which kinds of models."""
-
-    kinds_of_queues: Sequence[tuple[frozenset[str], frozenset[str]]]
-
-    @classmethod
-    def living(cls, session: Session) -> Self:
-        """Look at the workers."""
-        return cls(
-            kinds_of_queues=[(frozenset(w.queues), frozenset(w.kinds)) for w in workers.alive(session)]
-        )
-
-    def missing(self, job: JobRow) -> StatusReason | None:
-        """Say what a waiting job waits for, where no worker could take it; computed, never stored."""
-        serving = [kinds for queues, kinds in self.kinds_of_queues if job.queue in queues]
-        if any(job.model_kind in kinds for kinds in serving):
-            return None
-        lacking = f"has the model kind '{job.model_kind}'" if serving else f"serves the queue '{job.queue}'"
-        message = f"no running worker {lacking}; it starts when one does"
-        return StatusReason(code=ReasonCode.NO_MATCHING_WORKER, message=message)
-
-
 def job_view(record: JobRecord, who: Principal, fleet: Fleet | None) -> Job:
     """Return a job as this caller may see it."""
     job = record.job
     status = JobStatus(job.status)
-    reason = fleet.missing(job) if fleet is not None and status is JobStatus.QUEUED else None
+    waiting = fleet if status is JobStatus.QUEUED else None
+    reason = waiting.missing(job) if waiting is not None else None
     if job.reason_code is not None:
         sealed = status is JobStatus.FAILED and is_sealed(record, who)
         message = SEALED if sealed else job.reason_message or ""
@@ -65,6 +39,12 @@ def job_view(record: JobRecord, who: Principal, fleet: Fleet | None) -> Job:
         spec=job.spec,
         dataset_id=job.dataset_id,
         attempt=job.attempt,
+        interruptions=job.runner_deaths + job.worker_losses,
+        checkpoint_step=job.checkpoint_step,
+        priority=job.priority,
+        parent=_parent(job),
+        worker_id=job.worker_id if status in OWNED else None,
+        retry_at=_retry_at(job, waiting) if waiting is not None else None,
         tags=job.spec.get("tags", {}),
         allowed=list(allowed_verbs(status)),
         created_at=job.created_at,
@@ -81,22 +61,9 @@ def one(services: ServiceSet, who: Principal, job_id: str) -> Job:
 
 
 def page(
-    services: ServiceSet,
-    who: Principal,
-    *,
-    limit: int,
-    after: str | None,
-    statuses: Sequence[JobStatus],
-    dataset: str | None,
-    model: str | None,
-    tags: Sequence[str],
-    search: str | None,
-    sort: Sort,
+    services: ServiceSet, who: Principal, wanted: JobFilter, *, limit: int, after: str | None, sort: Sort
 ) -> Page[Job]:
     """Return one page of jobs."""
-    wanted = JobFilter(
-        statuses=statuses, dataset=dataset, model_kind=model, tags=[_tag(tag) for tag in tags], search=search
-    )
     with reading(services.engine) as session:
         records, cursor = jobs.page(session, wanted, sort=sort, limit=limit, after=after)
         waiting = any(record.job.status == JobStatus.QUEUED for record in records)
@@ -112,9 +79,11 @@ def _result(record: JobRecord, who: Principal) -> JobResult | None:
     return result if result.released or who.is_owner or not record.private else None
 
 
-def _tag(text: str) -> tuple[str, str]:
-    key, colon, value = text.partition(":")
-    if not colon:
-        detail = f"'{text}' is no tag; write key:value"
-        raise InvalidInput(detail, (Problem(pointer="/query/tag", detail=detail),))
-    return key, value
+def _parent(job: JobRow) -> JobParent | None:
+    if job.parent_id is None:
+        return None
+    return JobParent.model_validate({"id": job.parent_id, "verb": job.parent_verb})
+
+
+def _retry_at(job: JobRow, fleet: Fleet) -> datetime | None:
+    return job.not_before if job.not_before is not None and job.not_before > fleet.now else None

@@ -1,6 +1,6 @@
 """What a job leaves, on the wire: events, metrics, logs, artifacts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from clipwise.errors import Forbidden, InvalidInput, Problem
@@ -12,12 +12,13 @@ from clipwise.store.jobs import JobRecord
 from clipwise.store.sessions import reading
 from clipwise.store.tables import ArtifactRow, EventRow
 from clipwise.wire.jobs import Artifact, Event, LogLine, MetricSeries
-from clipwise.wire.listing import Page
+from clipwise.wire.listing import Page, WireObject
 from clipwise_api.event_stream import EventView
 from clipwise_api.principals import Principal
 from clipwise_api.services import ServiceSet
+from clipwise_api.views.log_lines import line_view
 
-T = TypeVar("T", Event, LogLine)
+T = TypeVar("T", bound=WireObject)
 
 SEALED = "only owners see why: the job trained on private data without 'privacy'"
 
@@ -33,7 +34,7 @@ def is_sealed(record: JobRecord, who: Principal) -> bool:
 
 
 def resume_point(after: int, last_event_id: str | None) -> int:
-    """Return the number of the last event that the client has; the header wins, as browsers send it.
+    """Return the number of the last event or line that the client has; the header wins, as browsers send it.
 
     Raises:
         InvalidInput: if the header is no number.
@@ -41,7 +42,7 @@ def resume_point(after: int, last_event_id: str | None) -> int:
     if last_event_id is None or not last_event_id.strip():
         return after
     if not (last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id) < 2**31):
-        detail = "it is the number of the last event that was received"
+        detail = "it is the number of the last event or line that was received"
         problem = Problem(pointer="/header/Last-Event-ID", detail=detail)
         raise InvalidInput(f"Last-Event-ID cannot be used: {detail}", (problem,))
     return int(last_event_id)
@@ -52,7 +53,7 @@ def events(services: ServiceSet, who: Principal, job_id: str, after: int, limit:
     with reading(services.engine) as session:
         view = _event_view(jobs.get(session, job_id), who)
         rows = job_feed.events_after(session, job_id, after, limit + 1)
-    return _numbered([view(row) for row in rows], limit)
+    return numbered([view(row) for row in rows], limit, lambda event: event.id)
 
 
 def stream_view(services: ServiceSet, who: Principal, job_id: str, after: int) -> tuple[EventView, bool]:
@@ -97,15 +98,28 @@ def logs(
         Forbidden: on private data, to everyone but owners: a program's output is outside of any guarantee.
     """
     with reading(services.engine) as session:
-        if not sees_exact(jobs.get(session, job_id), who):
-            raise Forbidden("logs of jobs on private data are for owners: no guarantee covers them")
+        _require_lines(jobs.get(session, job_id), who)
         read = job_feed.last_lines if tail else job_feed.lines_after
         rows = read(session, job_id, after, limit if tail else limit + 1)
-    lines = [
-        LogLine(id=r.id, stream=r.stream, line=r.line, attempt=r.attempt, created_at=r.created_at)
-        for r in rows
-    ]
-    return _numbered(lines, limit)
+    return numbered([line_view(row) for row in rows], limit, lambda line: line.id)
+
+
+def stream_of_lines(
+    services: ServiceSet, who: Principal, job_id: str, after: int, tail: int | None
+) -> tuple[int, bool]:
+    """Return the number behind which a stream of lines begins, and whether there is nothing to come.
+
+    With `tail` it begins with so many of the lines that there are, at most.
+
+    Raises:
+        Forbidden: on private data, to everyone but owners.
+    """
+    with reading(services.engine) as session:
+        record = jobs.get(session, job_id)
+    _require_lines(record, who)
+    last = record.job.last_log_id
+    start = after if tail is None else max(after, last - tail)
+    return start, record.job.status in TERMINAL and start >= last
 
 
 def artifacts(services: ServiceSet, who: Principal, job_id: str) -> Page[Artifact]:
@@ -136,6 +150,18 @@ def require_outputs(record: JobRecord, who: Principal) -> None:
         )
 
 
+def numbered(items: list[T], limit: int, number: Callable[[T], int]) -> Page[T]:
+    """Return a page of things that are numbered within their job; `items` may have one more than it shows."""
+    more = len(items) > limit
+    shown = items[:limit]
+    return Page(data=shown, has_more=more, next_cursor=str(number(shown[-1])) if more else None)
+
+
+def _require_lines(record: JobRecord, who: Principal) -> None:
+    if not sees_exact(record, who):
+        raise Forbidden("logs of jobs on private data are for owners: no guarantee covers them")
+
+
 def _event_view(record: JobRecord, who: Principal) -> EventView:
     exact, sealed = sees_exact(record, who), is_sealed(record, who)
 
@@ -152,9 +178,3 @@ def _event_view(record: JobRecord, who: Principal) -> EventView:
         )
 
     return view
-
-
-def _numbered(items: list[T], limit: int) -> Page[T]:
-    more = len(items) > limit
-    shown = items[:limit]
-    return Page(data=shown, has_more=more, next_cursor=str(shown[-1].id) if more else None)

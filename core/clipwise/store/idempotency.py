@@ -1,18 +1,18 @@
-"""Idempotency keys: the same key and body give the first answer; with another body, an error."""
+"""Idempotency keys: for a day the same key and body give the first answer; with another body, an error."""
 
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from clipwise.errors import IdempotencyMismatch
 from clipwise.store.tables import IdempotencyRow
 
-KEPT = timedelta(days=7)
+KEPT = timedelta(hours=24)
 
 
 def body_hash(body: Any) -> str:
@@ -27,7 +27,9 @@ def find(session: Session, api_key_id: str, key: str, route: str, body: str) -> 
     Raises:
         IdempotencyMismatch: if it was used with another body or route.
     """
-    query = select(IdempotencyRow).where(IdempotencyRow.api_key_id == api_key_id, IdempotencyRow.key == key)
+    query = select(IdempotencyRow).where(
+        IdempotencyRow.api_key_id == api_key_id, IdempotencyRow.key == key, ~_expired()
+    )
     row = session.scalars(query).one_or_none()
     if row is None:
         return None
@@ -47,17 +49,16 @@ def claim(session: Session, api_key_id: str, key: str, route: str, body: str, re
         IdempotencyMismatch: if it was used with another body or route.
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    request = {
+        "route": route,
+        "body_hash": body,
+        "resource_id": resource_id,
+        "created_at": datetime.now(UTC),
+    }
     taken = session.execute(
         insert(IdempotencyRow)
-        .values(
-            api_key_id=api_key_id,
-            key=key,
-            route=route,
-            body_hash=body,
-            resource_id=resource_id,
-            created_at=datetime.now(UTC),
-        )
-        .on_conflict_do_nothing()
+        .values(api_key_id=api_key_id, key=key, **request)
+        .on_conflict_do_update(index_elements=["api_key_id", "key"], set_=request, where=_expired())
         .returning(IdempotencyRow.key)
     ).one_or_none()
     return None if taken is not None else find(session, api_key_id, key, route, body)
@@ -65,4 +66,8 @@ def claim(session: Session, api_key_id: str, key: str, route: str, body: str, re
 
 def remove_expired(session: Session) -> None:
     """Forget keys that nobody repeats any more."""
-    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < datetime.now(UTC) - KEPT))
+    session.execute(delete(IdempotencyRow).where(_expired()))
+
+
+def _expired() -> ColumnElement[bool]:
+    return IdempotencyRow.created_at < datetime.now(UTC) - KEPT

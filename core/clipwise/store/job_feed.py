@@ -1,20 +1,27 @@
-"""What happens to jobs, as it is read: events, lines, and the numbers that the event streams watch."""
+"""What happens to jobs, as it is read: events, lines, attempts, and the numbers that streams watch."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from clipwise.store.tables import EventRow, JobRow, LogLineRow
+from clipwise.store.tables import AttemptRow, EventRow, JobRow, LogLineRow
+
+R = TypeVar("R", EventRow, LogLineRow)
+
+SPANS_AT_ONCE = 50
+"""Spans that one query reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """The columns of a job that its event stream shows."""
+    """The columns of a job that its streams show, and the numbers that tell of something new."""
 
     id: str
     last_event_id: int
+    last_log_id: int
     version: int
     status: str
     phase: str | None
@@ -24,6 +31,15 @@ class Watched:
     samples_per_second: float | None
     epsilon: float | None
     delta: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A part of one job's events or lines: those behind number `after`, up to `until` and with it."""
+
+    job_id: str
+    after: int
+    until: int
 
 
 WATCHED = tuple(getattr(JobRow, name) for name in Watched.__dataclass_fields__)
@@ -52,3 +68,37 @@ def last_lines(session: Session, job_id: str, after: int, limit: int) -> Sequenc
     query = select(LogLineRow).where(LogLineRow.job_id == job_id, LogLineRow.id > after)
     rows = session.scalars(query.order_by(LogLineRow.id.desc()).limit(limit)).all()
     return list(reversed(rows))
+
+
+def events_in(session: Session, spans: Sequence[Span]) -> dict[Span, list[EventRow]]:
+    """Return the events of each span, in order."""
+    return _in_spans(session, EventRow, spans)
+
+
+def lines_in(session: Session, spans: Sequence[Span]) -> dict[Span, list[LogLineRow]]:
+    """Return the lines of each span, in order; those that were deleted are missing."""
+    return _in_spans(session, LogLineRow, spans)
+
+
+def attempts_after(session: Session, job_id: str, after: int, limit: int) -> Sequence[AttemptRow]:
+    """Return a job's attempts with larger numbers, in order."""
+    query = select(AttemptRow).where(AttemptRow.job_id == job_id, AttemptRow.number > after)
+    return session.scalars(query.order_by(AttemptRow.number).limit(limit)).all()
+
+
+def _in_spans(session: Session, table: type[R], spans: Sequence[Span]) -> dict[Span, list[R]]:
+    # A few queries however many jobs and streams there are.
+    found: dict[Span, list[R]] = {span: [] for span in spans}
+    for start in range(0, len(spans), SPANS_AT_ONCE):
+        asked = spans[start : start + SPANS_AT_ONCE]
+        of_job: dict[str, list[Span]] = {}
+        for span in asked:
+            of_job.setdefault(span.job_id, []).append(span)
+        inside = (
+            and_(table.job_id == span.job_id, table.id > span.after, table.id <= span.until) for span in asked
+        )
+        for row in session.scalars(select(table).where(or_(*inside)).order_by(table.job_id, table.id)):
+            for span in of_job[row.job_id]:
+                if span.after < row.id <= span.until:
+                    found[span].append(row)
+    return found

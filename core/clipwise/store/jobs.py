@@ -1,6 +1,6 @@
 """Jobs: submit, find, list."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -34,13 +34,37 @@ class JobRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class JobFilter:
-    """Which jobs a list has; every condition must hold."""
+    """Which jobs a list has; every condition that is given must hold.
 
+    Attributes:
+        ids: one of these jobs.
+        statuses: one of these.
+        dataset: id or name of the data set.
+        model_kind: kind of the model.
+        queue: name of the queue.
+        parent: id of the job that they were made from.
+        created_by: id of the key that submitted them.
+        tags: all of these, each as key and value.
+        search: part of the name.
+    """
+
+    ids: Sequence[str] | None = None
     statuses: Sequence[JobStatus] = ()
     dataset: str | None = None
     model_kind: str | None = None
+    queue: str | None = None
+    parent: str | None = None
+    created_by: str | None = None
     tags: Sequence[tuple[str, str]] = ()
     search: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A job's place in the order of creation; `cursor` goes on behind it."""
+
+    id: str
+    cursor: str
 
 
 def add(
@@ -119,21 +143,7 @@ def page(
     session: Session, wanted: JobFilter, *, sort: Sort, limit: int, after: str | None
 ) -> tuple[list[JobRecord], str | None]:
     """Return one page of jobs, and the cursor of the next one if there is more."""
-    query = _with_visibility()
-    if wanted.statuses:
-        query = query.where(JobRow.status.in_(wanted.statuses))
-    if wanted.dataset is not None:
-        query = query.where(or_(DatasetRow.id == wanted.dataset, DatasetRow.name == wanted.dataset))
-    if wanted.model_kind is not None:
-        query = query.where(JobRow.model_kind == wanted.model_kind)
-    if wanted.search:
-        query = query.where(JobRow.name.icontains(wanted.search, autoescape=True))
-    for key, value in wanted.tags:
-        query = query.where(
-            select(JobTagRow.job_id)
-            .where(JobTagRow.job_id == JobRow.id, JobTagRow.key == key, JobTagRow.value == value)
-            .exists()
-        )
+    query = _matching(_with_visibility(), wanted)
     by_name = sort.endswith("name")
     column: ColumnElement[Any] = func.coalesce(JobRow.name, "") if by_name else JobRow.__table__.c.created_at
     position: tuple[object, str] | None = None
@@ -148,6 +158,22 @@ def page(
         return records, None
     last = records[-1].job
     return records, cursors.encode(sort, (last.name or "") if by_name else last.created_at, last.id)
+
+
+def oldest(session: Session, wanted: JobFilter, *, limit: int, after: str | None) -> tuple[list[Place], bool]:
+    """Return where the first jobs behind a cursor are, the oldest first, and whether there are more."""
+    query = _matching(_with_dataset(select(JobRow.id, JobRow.created_at)), wanted)
+    position = cursors.decode_time("created_at", after) if after is not None else None
+    table = JobRow.__table__.c
+    ordered = cursors.seek(query, table.created_at, table.id, descending=False, after=position)
+    rows = session.execute(ordered.limit(limit + 1)).all()
+    places = [Place(id=r.id, cursor=cursors.encode("created_at", r.created_at, r.id)) for r in rows[:limit]]
+    return places, len(rows) > limit
+
+
+def known(session: Session, job_ids: Collection[str]) -> set[str]:
+    """Return which of these jobs there are."""
+    return set(session.scalars(select(JobRow.id).where(JobRow.id.in_(job_ids))))
 
 
 def waiting_for_plans(session: Session, limit: int = 20) -> Sequence[JobRecord]:
@@ -182,9 +208,35 @@ def running_on(session: Session, worker_ids: Sequence[str]) -> dict[str, list[st
     return found
 
 
+def _with_dataset(query: Any) -> Any:
+    return query.join(DatasetRow, DatasetRow.id == JobRow.dataset_id)
+
+
 def _with_visibility() -> Any:
-    return (
-        select(JobRow, PopulationRow.visibility)
-        .join(DatasetRow, DatasetRow.id == JobRow.dataset_id)
-        .join(PopulationRow, PopulationRow.id == DatasetRow.population_id)
+    query = _with_dataset(select(JobRow, PopulationRow.visibility))
+    return query.join(PopulationRow, PopulationRow.id == DatasetRow.population_id)
+
+
+def _matching(query: Any, wanted: JobFilter) -> Any:
+    if wanted.ids is not None:
+        query = query.where(JobRow.id.in_(wanted.ids))
+    if wanted.statuses:
+        query = query.where(JobRow.status.in_(wanted.statuses))
+    if wanted.dataset is not None:
+        query = query.where(or_(DatasetRow.id == wanted.dataset, DatasetRow.name == wanted.dataset))
+    exact = (
+        (JobRow.model_kind, wanted.model_kind),
+        (JobRow.queue, wanted.queue),
+        (JobRow.parent_id, wanted.parent),
+        (JobRow.created_by, wanted.created_by),
     )
+    query = query.where(*(column == value for column, value in exact if value is not None))
+    if wanted.search:
+        query = query.where(JobRow.name.icontains(wanted.search, autoescape=True))
+    for key, value in wanted.tags:
+        query = query.where(
+            select(JobTagRow.job_id)
+            .where(JobTagRow.job_id == JobRow.id, JobTagRow.key == key, JobTagRow.value == value)
+            .exists()
+        )
+    return query

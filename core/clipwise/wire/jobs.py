@@ -1,8 +1,15 @@
 """Jobs, their plan, events, metrics, logs and artifacts on the wire."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    JsonValue,
+    model_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from clipwise.jobs.spec import JobSpec
@@ -223,26 +230,46 @@ class JobChanges(WireObject):
     changes: dict[str, JsonValue] = {}
 
 
+Id = Annotated[str, Field(min_length=1, max_length=100)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class JobSelection(WireObject):
-    """Which jobs a bulk change means; every condition that is given must hold."""
+    """Which jobs a bulk change means: at least one condition, and every one that is given must hold.
+
+    `created_by` is the id of a key, or `me`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ids: Annotated[list[str], Field(max_length=1000)] | None = None
-    status: list[JobStatus] | None = None
-    dataset: Annotated[str, Field(max_length=200)] | None = None
-    model: Annotated[str, Field(max_length=200)] | None = None
-    tag: Annotated[list[str], Field(max_length=32)] | None = None
-    q: Annotated[str, Field(max_length=200)] | None = None
+    ids: Annotated[list[Id], Field(min_length=1, max_length=1000)] | None = None
+    status: Annotated[list[JobStatus], Field(min_length=1)] | None = None
+    dataset: Text | None = None
+    model: Text | None = None
+    queue: Text | None = None
+    parent: Id | None = None
+    created_by: Id | None = None
+    tag: Annotated[list[str], Field(min_length=1, max_length=32)] | None = None
+    q: Text | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if all(value is None for _, value in self):
+            raise ValueError("it selects nothing: give 'ids', or at least one condition such as 'status'")
+        return self
 
 
 class BulkChange(WireObject):
-    """A verb for every job of a selection, up to a thousand at a time."""
+    """A verb for every job of a selection, up to a thousand at a time, the oldest first.
+
+    `after` is the `next_cursor` of the answer before.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     verb: Literal["cancel", "pause", "resume", "retry", "delete"]
     filter: JobSelection
+    after: Annotated[str, Field(max_length=2000)] | None = None
 
 
 class BulkRefusal(WireObject):
@@ -254,12 +281,16 @@ class BulkRefusal(WireObject):
 
 
 class BulkResult(WireObject):
-    """What a bulk change did; with `has_more` there are jobs left that it did not look at."""
+    """What a bulk change did: the jobs that it changed, or made where it retried.
+
+    With `has_more` there are jobs left that it did not look at; `next_cursor` is what `after` takes.
+    """
 
     object: Literal["bulk_result"] = "bulk_result"
     changed: list[str]
     refused: list[BulkRefusal]
     has_more: bool
+    next_cursor: str | None = None
 
 
 class Deleted(WireObject):
