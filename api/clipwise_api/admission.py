@@ -23,20 +23,29 @@ MOST_PROBLEMS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
-    """A specification that fits its data set."""
+    """A specification that fits its data set; `private`: its rows are of a private population."""
 
     dataset: DatasetRow
+    private: bool
     outline: Outline
 
 
-def admit(session: Session, who: Principal, spec: JobSpec) -> Admitted:
+def admit(session: Session, who: Principal, spec: JobSpec, *, share: bool = False) -> Admitted:
     """Check a specification against its data set and the catalogue.
+
+    Args:
+        session: an open session.
+        who: the caller.
+        spec: the specification.
+        share: whether the data set is kept as it is until the transaction ends.
 
     Raises:
         InvalidSpec: with one problem for each field that is wrong.
     """
     try:
-        dataset, population = datasets.get(session, spec.dataset, exact=who.is_owner)
+        dataset, population = datasets.get(
+            session, spec.dataset, exact=who.is_owner, lock="share" if share else None
+        )
     except NotFound as error:
         detail = f"there is no data set '{spec.dataset}'; GET /v1/datasets lists them"
         raise _invalid("/dataset", detail, "unknown_dataset") from error
@@ -49,14 +58,19 @@ def admit(session: Session, who: Principal, spec: JobSpec) -> Admitted:
     if population.visibility == "private" and spec.privacy is None and not who.is_owner:
         detail = f"'{dataset.name}' is private: give 'privacy', or ask an owner to submit the job without"
         raise _invalid("/privacy", detail, "privacy_required")
-    announced = workers.kinds_of_live_workers(session)
     kind = str(spec.model["kind"])
-    if kind in announced and kind not in architectures.kinds():
+    # What is installed here was checked with the specification; only for another kind workers are asked.
+    announced = {} if kind in architectures.kinds() else workers.kinds_of_live_workers(session)
+    if kind in announced:
         problems = tuple(_misfits(announced[kind].json_schema, spec.model))
         if problems:
             raise InvalidSpec("; ".join(f"{p.pointer}: {p.detail}" for p in problems[:3]), problems)
     schema = DatasetSchema.model_validate(dataset.dataset_schema)
-    return Admitted(dataset=dataset, outline=outline(spec, schema, model_kinds=set(announced)))
+    return Admitted(
+        dataset=dataset,
+        private=population.visibility == "private",
+        outline=outline(spec, schema, model_kinds=set(announced)),
+    )
 
 
 def _misfits(schema: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:

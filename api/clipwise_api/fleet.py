@@ -9,20 +9,9 @@ from sqlalchemy.orm import Session
 
 from clipwise.jobs.states import ReasonCode
 from clipwise.store import workers
-from clipwise.store.sessions import database_time
 from clipwise.store.tables import JobRow
+from clipwise.store.workers import Mustered
 from clipwise.wire.jobs import StatusReason
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mustered:
-    """What a living worker could take; one that is draining takes nothing."""
-
-    id: str
-    queues: frozenset[str]
-    kinds: frozenset[str]
-    gpus: int
-    draining: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +24,8 @@ class Fleet:
     @classmethod
     def living(cls, session: Session) -> Self:
         """Look at the workers."""
-        living = [
-            Mustered(
-                id=row.id,
-                queues=frozenset(row.queues),
-                kinds=frozenset(row.kinds),
-                gpus=len(row.devices),
-                draining=row.draining_at is not None,
-            )
-            for row in workers.alive(session)
-        ]
-        return cls(now=database_time(session), workers=living)
+        now, living = workers.muster(session)
+        return cls(now=now, workers=living)
 
     def missing(self, job: JobRow) -> StatusReason | None:
         """Say what a waiting job waits for, where no worker could take it; computed, never stored."""

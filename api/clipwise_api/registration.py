@@ -147,7 +147,7 @@ def confirm(
         }
     try:
         with transaction(services.engine) as session:
-            current, population = datasets.get(session, row.id, lock=True)
+            current, population = datasets.get(session, row.id, lock="change")
             if current.version != row.version:
                 raise Conflict(f"the data set '{row.name}' was changed meanwhile; read it again, then decide")
             if changes:
@@ -168,7 +168,7 @@ def delete(services: ServiceSet, who: Principal, id_or_name: str, if_match: str 
         Conflict: if it is built in, or an open job needs it.
     """
     with transaction(services.engine) as session:
-        row, population = datasets.get(session, id_or_name, lock=True)
+        row, population = datasets.get(session, id_or_name, lock="change")
         require_match(dataset_view(row, population, who), if_match)
         if row.source == "builtin":
             raise Conflict(f"'{row.name}' is built in and stays")

@@ -11,7 +11,7 @@ from clipwise.errors import Conflict, NotFound
 from clipwise.ids import new_id
 from clipwise.jobs.planning import complete
 from clipwise.jobs.spec import JobSpec
-from clipwise.store import datasets, idempotency, jobs
+from clipwise.store import idempotency, jobs
 from clipwise.store.jobs import JobRecord
 from clipwise.store.sessions import reading, transaction
 from clipwise.wire.jobs import Job, Plan
@@ -66,37 +66,31 @@ def submit(
         InvalidSpec: if it cannot be run.
         IdempotencyMismatch: if the key was used with another request.
     """
-    body, key = idempotency.body_hash(asked.body), asked.idempotency_key
-    with reading(services.engine) as session:
+    job_id = new_id("job")
+    # One transaction for everything: what is checked holds when the job is written, and a second one would
+    # cost as much as the checks do.
+    with transaction(services.engine) as session:
         fleet = Fleet.living(session)
-        if key is not None:
-            first = idempotency.find(session, who.key_id, key, asked.route, body)
+        if asked.idempotency_key is not None:
+            body = idempotency.body_hash(asked.body)
+            first = idempotency.claim(session, who.key_id, asked.idempotency_key, asked.route, body, job_id)
             if first is not None:
                 return _replayed(session, who, first, fleet), True
         spec = draw_up(session, fleet)
-        admitted = admit(session, who, spec)
-    plan = _plan_if_known(services, admitted)
-    job_id = new_id("job")
-    with transaction(services.engine) as session:
-        if key is not None:
-            first = idempotency.claim(session, who.key_id, key, asked.route, body, job_id)
-            if first is not None:
-                return _replayed(session, who, first, fleet), True
-        found = datasets.find(session, admitted.dataset.id, share=True)
-        if found is None or found[0].version != admitted.dataset.version:
-            raise Conflict(f"the data set '{spec.dataset}' was changed meanwhile; submit the job again")
+        admitted = admit(session, who, spec, share=True)
+        plan = _plan_if_known(services, admitted)
         row = jobs.add(
             session,
             job_id,
             spec,
-            found[0],
+            admitted.dataset,
             plan=plan.model_dump(mode="json") if plan else None,
             steps=admitted.outline.steps,
             by=who.key_id,
             parent=asked.parent,
             request_id=asked.request_id,
         )
-        job = job_view(JobRecord(job=row, private=found[1].visibility == "private"), who, fleet)
+        job = job_view(JobRecord(job=row, private=admitted.private), who, fleet)
     if plan is None:
         services.planner.expect(job_id)
     else:

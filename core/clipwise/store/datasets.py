@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
-from sqlalchemy import func, or_, select, true
+from sqlalchemy import String, bindparam, func, or_, select, true
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,6 +17,7 @@ from clipwise.store.tables import DatasetRow, JobRow, PopulationRow
 
 ORDER = "-created_at"
 DatasetRecord = tuple[DatasetRow, PopulationRow]
+Lock = Literal["share", "change"]
 
 
 def population_named(session: Session, name: str, visibility: str) -> PopulationRow:
@@ -72,39 +74,19 @@ def require_free(session: Session, name: str) -> None:
         raise _taken(name)
 
 
-def find(session: Session, id_or_name: str, *, share: bool = False) -> DatasetRecord | None:
-    """Return the data set with this id, else with this name; with `share` nobody deletes it meanwhile."""
-    query = (
-        _with_population()
-        .where(or_(DatasetRow.id == id_or_name, DatasetRow.name == id_or_name))
-        .order_by((DatasetRow.id == id_or_name).desc())
-        .limit(1)
-    )
-    if share:
-        query = query.with_for_update(of=DatasetRow, read=True)
-    found = session.execute(query).one_or_none()
-    return (found[0], found[1]) if found else None
-
-
-def get(session: Session, id_or_name: str, *, exact: bool = True, lock: bool = False) -> DatasetRecord:
-    """Return a data set.
+def get(session: Session, id_or_name: str, *, exact: bool = True, lock: Lock | None = None) -> DatasetRecord:
+    """Return a data set, by its id, else by its name.
 
     Args:
         session: an open session.
         id_or_name: its id or its name.
         exact: whether what was read off private rows may be shown.
-        lock: keep other writers from it until the transaction ends.
+        lock: until the transaction ends, keep it as it is (`share`), or change it alone (`change`).
 
     Raises:
         NotFound: if there is none.
     """
-    query = _with_population().where(
-        or_(DatasetRow.id == id_or_name, DatasetRow.name == id_or_name), _shown(exact=exact)
-    )
-    query = query.order_by((DatasetRow.id == id_or_name).desc()).limit(1)
-    if lock:
-        query = query.with_for_update(of=DatasetRow)
-    found = session.execute(query).one_or_none()
+    found = session.execute(_get(exact, lock), {"wanted": id_or_name}).one_or_none()
     if found is None:
         raise NotFound(f"there is no data set '{id_or_name}'")
     return found[0], found[1]
@@ -170,6 +152,17 @@ def remove(session: Session, row: DatasetRow) -> None:
     row.deleted_at = datetime.now(UTC)
     row.source_key = row.rows_key = None
     row.version += 1
+
+
+@cache
+def _get(exact: bool, lock: Lock | None) -> Any:
+    # Kept, because it is asked with every submission: building it takes longer than answering it.
+    wanted = bindparam("wanted", type_=String())
+    query = _with_population().where(
+        or_(DatasetRow.id == wanted, DatasetRow.name == wanted), _shown(exact=exact)
+    )
+    query = query.order_by((DatasetRow.id == wanted).desc()).limit(1)
+    return query if lock is None else query.with_for_update(of=DatasetRow, read=lock == "share")
 
 
 def _taken(name: str) -> Conflict:

@@ -1,16 +1,47 @@
 """A job's events: what happened, in the order of commits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from clipwise.errors import NotFound
-from clipwise.store.tables import EventRow, JobRow
+from clipwise.store.tables import EventRow, JobRow, Table
 
 Level = Literal["debug", "info", "warning", "error"]
+_ADD = insert(Table.metadata.tables["job_events"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEvent:
+    """An event that is to be written."""
+
+    type: str
+    level: Level
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_first(session: Session, job_id: str, events: Sequence[NewEvent]) -> None:
+    """Write the first events of a job, whose row is there with `last_event_id` set to their number."""
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "job_id": job_id,
+            "id": number,
+            "type": event.type,
+            "level": event.level,
+            "message": event.message,
+            "data": dict(event.data),
+            "attempt": None,
+            "created_at": now,
+        }
+        for number, event in enumerate(events, start=1)
+    ]
+    session.execute(_ADD, rows)
 
 
 def append_event(

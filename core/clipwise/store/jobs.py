@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from clipwise.errors import NotFound
@@ -13,10 +13,11 @@ from clipwise.jobs.spec import JobSpec
 from clipwise.jobs.states import OWNED, JobStatus
 from clipwise.store import cursors, outbox
 from clipwise.store.attempts import wait_until
-from clipwise.store.events import append_event
-from clipwise.store.tables import DatasetRow, JobRow, JobTagRow, PopulationRow
+from clipwise.store.events import NewEvent, write_first
+from clipwise.store.tables import DatasetRow, JobRow, JobTagRow, PopulationRow, Table
 
 Sort = Literal["-created_at", "created_at", "name", "-name"]
+_ADD_TAGS = insert(Table.metadata.tables["job_tags"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,12 @@ def add(
     """
     now = datetime.now(UTC)
     status = JobStatus.VALIDATING if plan is None else JobStatus.QUEUED
+    queue = spec.resources.queue
+    lineage = {} if parent is None else {"parent": parent[0], "verb": parent[1]}
+    submitted = {"status": status, **lineage}
+    events = [NewEvent(type="submitted", level="info", message="The job was submitted.", data=submitted)]
+    if plan is not None:
+        events.append(NewEvent(type="queued", level="info", message=f"The job waits in queue '{queue}'."))
     row = JobRow(
         id=job_id,
         name=spec.name,
@@ -93,7 +100,7 @@ def add(
         plan=dict(plan) if plan is not None else None,
         dataset_id=dataset.id,
         model_kind=str(spec.model["kind"]),
-        queue=spec.resources.queue,
+        queue=queue,
         priority=spec.resources.priority,
         gpus=spec.resources.gpus,
         steps=steps,
@@ -102,20 +109,19 @@ def add(
         parent_verb=parent[1] if parent else None,
         request_id=request_id,
         created_by=by,
+        last_event_id=len(events),
         created_at=now,
         queued_at=None if plan is None else now,
     )
     row.wait_until = None if plan is None else wait_until(row.spec, now)
     session.add(row)
     session.flush()
-    session.add_all(JobTagRow(job_id=job_id, key=key, value=value) for key, value in spec.tags.items())
-    data: dict[str, Any] = {"status": status}
-    if parent is not None:
-        data |= {"parent": parent[0], "verb": parent[1]}
-    append_event(session, job_id, "submitted", "info", "The job was submitted.", data)
+    if spec.tags:
+        tags = [{"job_id": job_id, "key": key, "value": value} for key, value in spec.tags.items()]
+        session.execute(_ADD_TAGS, tags)
+    write_first(session, job_id, events)
     if plan is not None:
-        append_event(session, job_id, "queued", "info", f"The job waits in queue '{row.queue}'.")
-        outbox.add(session, row.queue, job_id)
+        outbox.add(session, queue, job_id)
     return row
 
 

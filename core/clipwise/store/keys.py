@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, func, select, text, update
+from sqlalchemy import Engine, bindparam, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from clipwise.errors import ConfigurationError, Conflict, NotFound
@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 FIRST_KEY_LOCK = 0x636C6B31
 SHOWN_CHARACTERS = 8
 LONG_ENOUGH_TO_SHOW = 24
+# Kept, because it is asked with every request: building it takes longer than answering it.
+_WORKING = select(ApiKeyRow).where(
+    ApiKeyRow.secret_hash == bindparam("secret_hash"), ApiKeyRow.revoked_at.is_(None)
+)
 
 
 def digest(secret: str) -> str:
@@ -52,8 +56,7 @@ def add_key(session: Session, name: str, role: str, secret: str) -> ApiKeyRow:
 
 def find_key(session: Session, secret: str) -> ApiKeyRow | None:
     """Return the key with this secret, if there is one that works."""
-    query = select(ApiKeyRow).where(ApiKeyRow.secret_hash == digest(secret), ApiKeyRow.revoked_at.is_(None))
-    return session.scalars(query).one_or_none()
+    return session.scalars(_WORKING, {"secret_hash": digest(secret)}).one_or_none()
 
 
 def get_key(session: Session, key_id: str) -> ApiKeyRow:

@@ -4,18 +4,20 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.orm import Session
 
 from clipwise.store.sessions import reading, transaction
-from clipwise.store.tables import OutboxRow
+from clipwise.store.tables import OutboxRow, Table
 
 log = logging.getLogger(__name__)
+
+_ADD = insert(Table.metadata.tables["outbox"]).inline()
 
 
 def add(session: Session, queue: str, job_id: str | None = None) -> None:
     """Ask for a worker of `queue` to be woken, once the transaction is committed."""
-    session.add(OutboxRow(queue=queue, job_id=job_id, created_at=datetime.now(UTC)))
+    session.execute(_ADD, {"queue": queue, "job_id": job_id, "created_at": datetime.now(UTC)})
 
 
 def relay(engine: Engine, publish: Callable[[str], None], limit: int = 100) -> int:

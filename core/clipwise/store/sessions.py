@@ -18,7 +18,6 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
-    literal,
     select,
     text,
     type_coerce,
@@ -142,11 +141,17 @@ def reading(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def database_clock(session: Session, *, ago: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """Return the time on the database's clock, or so long before it, for use within a statement."""
-    if session.get_bind().dialect.name == "postgresql":
-        return type_coerce(func.clock_timestamp() - ago, UtcDateTime())
-    return literal(datetime.now(UTC) - ago, UtcDateTime())
+def database_clock(dialect: str, *, ago_seconds: float = 0.0) -> ColumnElement[datetime]:
+    """Return the time on the database's clock, or so long before it, for use within a statement.
+
+    Args:
+        dialect: the name of the database's dialect; the statement can be kept for it.
+        ago_seconds: how long before.
+    """
+    if dialect == "postgresql":
+        return type_coerce(func.clock_timestamp() - timedelta(seconds=ago_seconds), UtcDateTime())
+    written = func.strftime("%Y-%m-%d %H:%M:%f000", "now", f"{-ago_seconds} seconds")
+    return type_coerce(written, UtcDateTime())
 
 
 def database_time(session: Session) -> datetime:

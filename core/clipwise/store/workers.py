@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import JSON, ColumnElement, Select, and_, cast, func, select, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from clipwise.errors import Conflict, NotFound
 from clipwise.store import devices
 from clipwise.store.devices import Device
-from clipwise.store.sessions import database_time
+from clipwise.store.sessions import database_clock, database_time
 from clipwise.store.tables import WorkerRow
 
 ALIVE_SECONDS = 30.0
@@ -30,6 +32,17 @@ class WorkerInfo:
     kinds: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
     devices: Sequence[Device] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mustered:
+    """What a live worker could take; one that is draining takes nothing."""
+
+    id: str
+    queues: frozenset[str]
+    kinds: frozenset[str]
+    gpus: int
+    draining: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +114,29 @@ def drain(session: Session, worker_id: str, *, draining: bool) -> WorkerRow:
 
 def alive(session: Session, within_seconds: float = ALIVE_SECONDS) -> list[WorkerRow]:
     """Return the workers that were heard of within so many seconds, oldest first."""
-    since = database_time(session) - timedelta(seconds=within_seconds)
     return list(
         session.scalars(
             select(WorkerRow)
-            .where(WorkerRow.stopped_at.is_(None), WorkerRow.heartbeat_at >= since)
+            .where(_lives(session.get_bind().dialect.name, within_seconds))
             .order_by(WorkerRow.started_at, WorkerRow.id)
         )
     )
+
+
+def muster(session: Session) -> tuple[datetime, list[Mustered]]:
+    """Return the time on the database's clock and what each live worker could take, in one small query."""
+    rows = session.execute(_muster(session.get_bind().dialect.name)).all()
+    return rows[0].now, [
+        Mustered(
+            id=row.id,
+            queues=frozenset(row.queues),
+            kinds=frozenset(row.kinds),
+            gpus=len(row.devices),
+            draining=row.draining_at is not None,
+        )
+        for row in rows
+        if row.id is not None
+    ]
 
 
 def silent(session: Session, host: str, for_seconds: float) -> list[WorkerRow]:
@@ -131,3 +159,38 @@ def kinds_of_live_workers(session: Session, within_seconds: float = ALIVE_SECOND
             before = kinds[kind].workers if kind in kinds else 0
             kinds[kind] = LiveKind(json_schema=schema, workers=before + 1)
     return kinds
+
+
+@cache
+def _muster(dialect: str) -> Select[Any]:
+    # Kept, because it is asked with every job that is shown: building it takes longer than answering it.
+    clock = select(database_clock(dialect).label("now")).subquery("clock")
+    worker = WorkerRow.__table__.c
+    return (
+        select(
+            clock.c.now,
+            worker.id,
+            worker.queues,
+            _names_in(dialect, worker.kinds).label("kinds"),
+            worker.devices,
+            worker.draining_at,
+        )
+        .select_from(clock)
+        .outerjoin(WorkerRow.__table__, _lives(dialect, ALIVE_SECONDS))
+        .order_by(worker.started_at, worker.id)
+    )
+
+
+def _lives(dialect: str, within_seconds: float) -> ColumnElement[bool]:
+    worker = WorkerRow.__table__.c
+    since = database_clock(dialect, ago_seconds=within_seconds)
+    return and_(worker.stopped_at.is_(None), worker.heartbeat_at >= since)
+
+
+def _names_in(dialect: str, document: ColumnElement[Any]) -> ColumnElement[Any]:
+    # The schemas of all kinds of all workers are too much to read each time.
+    if dialect == "postgresql":
+        path = cast("$.keyvalue().key", postgresql.JSONPATH)
+        return func.jsonb_path_query_array(document, path, type_=JSON)
+    member = func.json_each(document).table_valued("key")
+    return select(func.json_group_array(member.c.key, type_=JSON)).scalar_subquery()
