@@ -8,6 +8,12 @@ from contextlib import asynccontextmanager
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
+from prometheus_client import (
+    CollectorRegistry,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from starlette.responses import JSONResponse
 
 import clipwise
@@ -21,11 +27,14 @@ from clipwise_api.dashboard import Dashboard
 from clipwise_api.delivery import Delivery
 from clipwise_api.documents import EVERY_ROUTE
 from clipwise_api.envelope import Envelope
+from clipwise_api.fleet_collector import FleetCollector
 from clipwise_api.gate import Gate
 from clipwise_api.planner import Planner
-from clipwise_api.routes import access, catalogue, datasets, fleet, health, job_outputs, jobs
+from clipwise_api.readiness import Readiness
+from clipwise_api.routes import access, catalogue, datasets, fleet, health, job_outputs, jobs, scrape
 from clipwise_api.services import Permitted, ServiceSet
 from clipwise_api.streams import Streams
+from clipwise_api.traffic import Traffic
 from clipwise_api.upkeep import Upkeep
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -36,6 +45,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     fleet.router,
     access.router,
     health.router,
+    scrape.router,
 )
 REQUEST_THREADS = 16
 """Requests in work at once: never more than the database's pool has connections."""
@@ -54,6 +64,9 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
     )
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of no use to anybody
+    measured = CollectorRegistry()
+    app.state.measured = measured
     app.state.settings = settings
     app.state.routers = ROUTERS
     for router in ROUTERS:
@@ -64,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.default = Dashboard()
     errors.install(app)
     app.add_middleware(Gate, settings=settings)
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope, traffic=Traffic(measured))
     return app
 
 
@@ -72,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
-    services = await asyncio.to_thread(_start, settings, asyncio.get_running_loop())
+    services = await asyncio.to_thread(_start, settings, app.state.measured, asyncio.get_running_loop())
     app.state.services = services
     upkeep = asyncio.create_task(Upkeep(services).run())
     try:
@@ -86,20 +99,30 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.engine.dispose()
 
 
-def _start(settings: Settings, loop: asyncio.AbstractEventLoop) -> ServiceSet:
+def _start(settings: Settings, measured: CollectorRegistry, loop: asyncio.AbstractEventLoop) -> ServiceSet:
     engine = connect(settings.database)
     require_current(engine)
     given = (settings.api_key.get_secret_value() or None) if settings.api_key else None
     keys.ensure_first_key(engine, given, settings.key_file)
     builtins.seed(engine)
     outbox_filled = asyncio.Event()
+    artifacts, streams = ArtifactStore(settings.artifacts), Streams(engine)
+    delivery = Delivery(settings, engine)
+    for collector in (
+        FleetCollector(engine, streams),
+        ProcessCollector(registry=None),
+        PlatformCollector(None),
+    ):
+        measured.register(collector)
     return ServiceSet(
         settings=settings,
         engine=engine,
-        artifacts=ArtifactStore(settings.artifacts),
+        artifacts=artifacts,
         planner=Planner(engine, loop, outbox_filled.set),
-        streams=Streams(engine),
-        delivery=Delivery(settings, engine),
+        streams=streams,
+        delivery=delivery,
+        readiness=Readiness(settings.database, artifacts, delivery),
+        measured=measured,
         loop=loop,
         outbox_filled=outbox_filled,
     )

@@ -26,4 +26,4 @@ class Delivery:
             Exception: whatever the broker's driver raises if it cannot.
         """
         with self._celery.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_SECONDS)

@@ -92,7 +92,7 @@ def response_of(error: errors.ClipwiseError, request_id: str) -> Response:
     status = status_of(error)
     detail, headers, members = error.detail, {}, dict[str, Any]()
     if status >= 500:
-        log.error("request %s: %s", request_id, error.detail)
+        log.error("%s: %s", error.code, error.detail)
     if isinstance(error, errors.ConfigurationError):
         detail = f"the service is not set up correctly; its log says more under request {request_id}"
     if isinstance(error, errors.Unauthenticated):
@@ -148,13 +148,13 @@ def from_exception(error: Exception, request_id: str) -> Response:
     if isinstance(error, errors.ClipwiseError):
         return response_of(error, request_id)
     if isinstance(error, DATABASE_IS_AWAY):
-        log.warning("request %s: the database does not answer: %s", request_id, type(error.__cause__))
+        log.warning("the database does not answer: %s", type(error.__cause__).__name__)
         return unavailable(request_id)
     if isinstance(error, ValidationError | ResponseValidationError):
         # Their messages repeat the values they were given, which can be those of rows.
-        log.error("request %s: an answer did not fit its schema (%s)", request_id, type(error).__name__)
+        log.error("an answer did not fit its schema (%s)", type(error).__name__)
     else:
-        log.error("request %s failed", request_id, exc_info=error)
+        log.error("the request failed", exc_info=error)
     return internal(request_id)
 
 

@@ -18,6 +18,8 @@ from clipwise_api.services import ServiceSet
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # not bound to, only recognised
 PROBES = frozenset({"/healthz", "/readyz"})
+METRICS = "/metrics"
+"""Asked by an address inside of a network, as probes are, and so under any Host; but with a key."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -41,7 +43,7 @@ class Gate:
         refusal = None
         if scope["path"] not in PROBES:
             host = request.headers.get("host", "")
-            if _hostname(host) not in self._hosts:
+            if scope["path"] != METRICS and _hostname(host) not in self._hosts:
                 detail = (
                     "this Host is not served here; set CLIPWISE_PUBLIC_URL to the address that people use"
                 )
@@ -87,7 +89,7 @@ def needs_key(method: str, path: str) -> bool:
     """Return whether a request needs a key: all but the dashboard's files, probes and signing in."""
     if path == "/v1/session" and method == "POST":
         return False
-    return path == "/openapi.json" or path == "/v1" or path.startswith("/v1/")
+    return path in {"/openapi.json", METRICS, "/v1"} or path.startswith("/v1/")
 
 
 def cookie_name(settings: Settings) -> str:

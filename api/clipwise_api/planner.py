@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import Engine
 
+from clipwise import logs
 from clipwise.data.schema import DatasetSchema
 from clipwise.errors import ClipwiseError, InvalidSpec, PlanPending, Unavailable
 from clipwise.jobs.planning import Outline, complete, outline
@@ -159,7 +160,8 @@ class Planner:
             await self._in_thread(partial(self._refuse, job_id, ReasonCode.VALIDATION_FAILED, error.detail))
         except Exception as error:
             failures = self._failures[job_id] = self._failures.get(job_id, 0) + 1
-            log.warning("no plan for %s: %s", job_id, type(error).__name__, exc_info=error)
+            with logs.context(job_id=job_id):
+                log.warning("the job has no plan yet: %s", type(error).__name__, exc_info=error)
             if failures >= MOST_FAILURES:
                 message = "the plan could not be computed; the api's log says more"
                 await self._in_thread(partial(self._refuse, job_id, ReasonCode.INTERNAL, message))

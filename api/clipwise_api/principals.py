@@ -50,6 +50,7 @@ PERMISSIONS: dict[str, frozenset[Role] | None] = {
     "list_models": EVERYONE,
     "get_model": EVERYONE,
     "list_optimizer_modules": EVERYONE,
+    "scrape": MACHINES,
     "list_workers": MACHINES,
     "drain_worker": MACHINES,
     "undrain_worker": MACHINES,

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
 
+from clipwise import logs
 from clipwise.errors import ClipwiseError, ConfigurationError
 from clipwise.settings import Settings
 from clipwise_api.app import create_app
@@ -100,11 +102,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 def main() -> None:
     """Run the api from the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for quiet in ("uvicorn.error", "kombu", "amqp", "alembic"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
+    logs.configure("api")
     try:
-        serve(Settings())
+        settings = Settings()
+        logs.configure("api", settings)
+        serve(settings)
+    except ValidationError as error:
+        # What the settings hold is not repeated: it may be a secret.
+        wrong = (
+            f"CLIPWISE_{str(one['loc'][0]).upper()}: {one['msg']}"
+            for one in error.errors(include_input=False)
+        )
+        sys.exit(f"clipwise api: {'; '.join(wrong)}; set it in the environment, or leave it out")
     except ClipwiseError as error:
         sys.exit(f"clipwise api: {error.detail}")
     except KeyboardInterrupt:

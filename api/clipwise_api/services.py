@@ -6,6 +6,7 @@ from typing import Annotated
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Header, Path, Query, Request
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from clipwise.artifacts import ArtifactStore
@@ -15,6 +16,7 @@ from clipwise_api.delivery import Delivery
 from clipwise_api.errors import request_id_of
 from clipwise_api.planner import Planner
 from clipwise_api.principals import Principal, require_permission
+from clipwise_api.readiness import Readiness
 from clipwise_api.streams import Streams
 
 INGESTIONS_AT_ONCE = 4
@@ -26,6 +28,7 @@ class ServiceSet:
     """What the process works with.
 
     Attributes:
+        measured: what `/metrics` shows.
         outbox_filled: set, on the event loop, when a message waits for the relay.
         used_keys: ids of keys that were used since they were last noted.
         ingestions: limits how many files are read at once.
@@ -37,6 +40,8 @@ class ServiceSet:
     planner: Planner
     streams: Streams
     delivery: Delivery
+    readiness: Readiness
+    measured: CollectorRegistry
     loop: asyncio.AbstractEventLoop
     outbox_filled: asyncio.Event
     used_keys: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""What runs beside the requests: outbox, plans, files without an owner, expired rows, keys in use."""
+"""What runs beside the requests: outbox, plans, lost attempts, files without an owner, expired rows, keys."""
 
 import asyncio
 import logging
@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from clipwise.store import access, idempotency, keys, orphans
+from clipwise import logs
+from clipwise.jobs.recovery import Recovery
+from clipwise.store import access, idempotency, keys, orphans, reaper
 from clipwise.store.sessions import transaction
 from clipwise_api.services import ServiceSet
 
@@ -24,8 +26,9 @@ class Upkeep:
 
     def __init__(self, services: ServiceSet) -> None:
         self._services = services
-        # Threads of its own: a broker that hangs must not hold requests up.
-        self._threads = ThreadPoolExecutor(3, thread_name_prefix="upkeep")
+        self._recovery = Recovery(first_seconds=services.settings.retry_seconds)
+        # One thread for each part: a broker or a store that hangs holds up neither requests nor the reaper.
+        self._threads = ThreadPoolExecutor(5, thread_name_prefix="upkeep")
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -34,6 +37,7 @@ class Upkeep:
                 group.create_task(self._services.streams.run())
                 group.create_task(self._services.planner.run())
                 group.create_task(self._relay())
+                group.create_task(self._every(reaper.EVERY_SECONDS, self._reap))
                 group.create_task(self._every(FILES_SECONDS, self._delete_files))
                 group.create_task(self._every(EXPIRY_SECONDS, self._remove_expired))
                 group.create_task(self._every(KEYS_SECONDS, self._note_used_keys))
@@ -75,6 +79,18 @@ class Upkeep:
 
     async def _in_thread(self, work: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, partial(work))
+
+    def _reap(self) -> None:
+        with transaction(self._services.engine) as session:
+            reaped = reaper.reap(session, self._recovery)
+        for job_id in reaped.interrupted:
+            with logs.context(job_id=job_id):
+                log.warning("the reaper took the job from its worker; it is put back")
+        for job_id in reaped.ended:
+            with logs.context(job_id=job_id):
+                log.warning("the reaper ended the job; its events say why")
+        if reaped:
+            self._services.wake_relay()
 
     def _delete_files(self) -> None:
         store = self._services.artifacts

@@ -116,6 +116,12 @@ _RULES = (
         ),
         replacement=rf"\1\2{MASK}",
     ),
+    # PostgreSQL repeats the row that it refuses.
+    _Rule(
+        signs=("detail:",),
+        pattern=re.compile(r"^(DETAIL:\s{1,4})\S[^\n]*", re.MULTILINE),
+        replacement=rf"\1{MASK}",
+    ),
     # Secrets that say themselves what they are.
     _Rule(
         signs=("cw_", "akia", "asia", "gh", "hf_", "sk-", "xox", "glpat-", "eyj"),

@@ -59,6 +59,7 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "undrain_worker": ("POST", "/v1/workers/none/undrain", {}),
     "list_queues": ("GET", "/v1/queues", {}),
     "get_openapi": ("GET", "/openapi.json", {}),
+    "scrape": ("GET", "/metrics", {}),
 }
 OPEN = {"healthz", "readyz", "create_session"}
 

@@ -41,6 +41,7 @@ SECRETS = {
     "secret => S3cr3t": "S3cr3t",
     'password="cut off in the midd': "cut",
     "user=x;PWD=S3cr3t;": "S3cr3t",
+    "null value in column x\nDETAIL:  Failing row contains (S3cr3t, null).\n": "S3cr3t",
     "hf_AbCdEfGhIjKlMnOpQrStUvWxYz is not valid": "AbCdEfGh",
     "remote: ghp_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789": "AbCdEfGh",
     "jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl": "hbGciOi",

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Response
 
 from clipwise.wire.fleet import Health
-from clipwise_api import readiness
 from clipwise_api.bodies import JsonRoute
 from clipwise_api.documents import problems
 from clipwise_api.services import Services
@@ -17,10 +16,12 @@ async def healthz() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": Health, "description": "Something is away."}, **problems()})
-def readyz(services: Services, response: Response) -> Health:
-    """Check database, revision, broker and artifact store."""
-    health = readiness.check(services)
-    if health.status != "ok":
+@router.get(
+    "/readyz", responses={503: {"model": Health, "description": "Something vital is away."}, **problems()}
+)
+async def readyz(services: Services, response: Response) -> Health:
+    """Check database, revision, artifact store and broker; without the broker the status is `degraded`."""
+    health = await services.readiness.check()
+    if health.status == "unavailable":
         response.status_code = 503
     return health
