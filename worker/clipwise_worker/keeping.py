@@ -7,7 +7,7 @@ from typing import Any, final
 
 from sqlalchemy import Engine
 
-from clipwise.artifacts import ArtifactStore
+from clipwise.artifacts import ArtifactStore, Stored
 from clipwise.errors import InvalidData, NotFound, StaleToken
 from clipwise.jobs.spec import Checkpoints
 from clipwise.store import checkpoints, orphans, reports
@@ -37,6 +37,7 @@ class Keeping:
         self._engine = engine
         self._artifacts = artifacts
         self._attempt = attempt
+        self._moved: tuple[CheckpointWritten, Stored] | None = None
 
     def find(self, into: Path) -> tuple[int, Path] | None:
         """Return the step and the file of the newest checkpoint that is whole; None if there is none.
@@ -65,31 +66,35 @@ class Keeping:
         return None
 
     def store(self, folder: Path, written: CheckpointWritten) -> None:
-        """Move a checkpoint into the artifact store and make it visible.
+        """Move a checkpoint into the artifact store and make it visible; may be called again after an outage.
 
         Raises:
             InvalidData: if the file is not what the runner said.
             StaleToken: if the attempt has lost its job; the file goes by itself.
             Unavailable: if the store cannot be written to.
         """
-        path = outputs.checked(folder, [written.file])[written.file]
         attempt = self._attempt
-        key = f"jobs/{attempt.job_id}/{attempt.number}/{written.file}"
-        with transaction(self._engine) as session:
-            orphans.reserve(session, [key])
-        stored = self._artifacts.put_file(key, path, move=True)
+        if self._moved is None or self._moved[0] != written:
+            path = outputs.checked(folder, [written.file])[written.file]
+            key = f"jobs/{attempt.job_id}/{attempt.number}/{written.file}"
+            with transaction(self._engine) as session:
+                orphans.reserve(session, [key])
+            # Remembered, because the file is not in the folder any more should the database be away now.
+            self._moved = written, self._artifacts.put_file(key, path, move=True)
+        stored = self._moved[1]
         if stored.sha256 != written.sha256:
             raise InvalidData(f"the checkpoint of step {written.step} was damaged on its way")
         new = NewCheckpoint(
-            step=written.step, key=key, size=stored.size, sha256=stored.sha256, loss=written.loss
+            step=written.step, key=stored.key, size=stored.size, sha256=stored.sha256, loss=written.loss
         )
         try:
             with transaction(self._engine) as session:
                 checkpoints.add(session, attempt, new, self.policy)
         except StaleToken:
             with transaction(self._engine) as session:
-                orphans.add(session, [key])
+                orphans.add(session, [stored.key])
             raise
+        self._moved = None
 
 
 def _sha256(path: Path) -> str:

@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from typing import final
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from clipwise.errors import StaleToken
 from clipwise.jobs.states import Phase
 from clipwise.redaction import redacted
 from clipwise.store import reports
 from clipwise.store.attempts import Attempt
+from clipwise.store.outages import is_outage
 from clipwise.store.reports import Line, Point
 from clipwise.store.sessions import transaction
 from clipwise_worker.messages import Measured, Progressed
@@ -188,11 +187,8 @@ def through_outages(write: Callable[[], None], seconds: float, given_up: threadi
     while True:
         try:
             return write()
-        except (OperationalError, InterfaceError, PoolTimeout, DBAPIError) as error:
-            lasting = isinstance(error, DBAPIError) and not (
-                isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-            )
-            if lasting or time.monotonic() + pause > deadline:
+        except Exception as error:
+            if not is_outage(error) or time.monotonic() + pause > deadline:
                 raise
             log.warning("the database is away (%s), trying again in %.1f s", type(error).__name__, pause)
         if given_up.wait(pause):

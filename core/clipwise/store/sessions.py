@@ -30,6 +30,7 @@ from clipwise.store.tables import UtcDateTime
 
 BUSY_TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 0.01
+IDLE_IN_TRANSACTION_SECONDS = 10
 TRUSTED_SECONDS = 1.0
 """A connection that was idle for longer is tried before it is used: the server may have gone meanwhile."""
 
@@ -51,6 +52,7 @@ def connect(url: str) -> Engine:
     engine = create_engine(
         parsed, pool_use_lifo=True, pool_size=16, max_overflow=16, pool_timeout=10, hide_parameters=True
     )
+    event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_try_if_idle, engine.dialect))
     return engine
@@ -70,6 +72,14 @@ def durable_transaction(engine: Engine) -> Iterator[Session]:
         if engine.dialect.name == "postgresql":
             session.execute(text("SET LOCAL synchronous_commit = on"))
         yield session
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    # A process that is stopped, or whose host is gone, must not hold what the others wait for: the server
+    # ends its transaction.
+    connection.autocommit = True
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_SECONDS}s'")
+    connection.autocommit = False
 
 
 def _note_use(_connection: Any, record: Any) -> None:

@@ -2,9 +2,13 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from clipwise.store.sessions import connect
+from clipwise.store import duties, migration, sessions
+from clipwise.store.outages import is_outage
+from clipwise.store.sessions import connect, transaction
 
 
 def test_a_first_connection_waits_while_another_writes_to_the_new_file(tmp_path: Path) -> None:
@@ -25,3 +29,23 @@ def test_a_first_connection_waits_while_another_writes_to_the_new_file(tmp_path:
         writer.close()
         assert waiting.result() == "wal"
     engine.dispose()
+
+
+def test_a_process_that_stops_in_a_transaction_does_not_hold_up_the_others_for_ever(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "IDLE_IN_TRANSACTION_SECONDS", 1)
+    migration.upgrade(postgres_url)
+    frozen, other = connect(postgres_url), connect(postgres_url)
+
+    def stop_in_the_middle() -> None:
+        with transaction(frozen) as session:
+            assert duties.take(session, "reap", 0.0)
+            # The second one waits for the first one's row, which the server takes away from it.
+            with transaction(other) as beside:
+                assert duties.take(beside, "reap", 0.0)
+            session.execute(text("SELECT 1"))
+
+    with pytest.raises(DBAPIError) as raised:
+        stop_in_the_middle()
+    assert is_outage(raised.value)
