@@ -250,8 +250,11 @@ def test_who_has_a_long_way_to_go_holds_nobody_up(
     attempt = claim(api)
     write(api, attempt, *(f"line {n}" for n in range(1, 6001)))
     url = f"/v1/jobs/{job_id}/logs"
-    with owner.stream("GET", url, headers={**SSE, "Last-Event-ID": "6000"}) as live:
-        with api.client() as client, client.stream("GET", url, headers=SSE) as late:
-            assert [next(messages(late))["data"]["id"]] == [1]
-            write(api, attempt, "news")
-            assert next(messages(live))["data"]["line"] == "news"
+    with (
+        owner.stream("GET", url, headers={**SSE, "Last-Event-ID": "6000"}) as live,
+        api.client() as client,
+        client.stream("GET", url, headers=SSE) as late,
+    ):
+        assert next(messages(late))["data"]["id"] == 1
+        write(api, attempt, "news")
+        assert next(messages(live))["data"]["line"] == "news"

@@ -26,7 +26,7 @@ def read_document(name: str) -> dict[str, Any]:
     text = _text(name)
     where = "standard input" if name == "-" else f"'{name}'"
     try:
-        content = tomllib.loads(text) if name.lower().endswith(".toml") else _json(text)
+        content = tomllib.loads(text) if name.lower().endswith(".toml") else parse_json(text)
     except json.JSONDecodeError as error:
         raise WrongFile(
             f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -38,6 +38,27 @@ def read_document(name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WrongFile(f"{where} holds a {type(content).__name__}; it must be an object: {{...}}")
     return content
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON strictly: finite numbers, and every field once.
+
+    Raises:
+        ValueError: if it is none.
+    """
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON number; use a finite one")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"'{twice}' is given twice; every field once")
+        return found
+
+    return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
 
 
 def _text(name: str) -> str:
@@ -57,18 +78,3 @@ def _text(name: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WrongFile(f"'{name}' is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-
-
-def _json(text: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON number; use a finite one")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"'{twice}' is given twice; every field once")
-        return found
-
-    return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)

@@ -25,6 +25,12 @@ class WrongFile(typer.TyperException):
     exit_code = WRONG_USAGE
 
 
+class WrongUsage(typer.TyperException):
+    """What was given on the command line does not go together."""
+
+    exit_code = WRONG_USAGE
+
+
 class RefusedDocument(ClipwiseError):
     """A document that was refused, with each field's value beside what is wrong with it."""
 

@@ -1,20 +1,18 @@
-"""What a job leaves: events, logs, artifacts."""
+"""What a job leaves: events, logs, attempts, checkpoints, artifacts."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipwise.cli.failures import WrongUsage
 from clipwise.cli.options import JobId, JsonFlag, connect
-from clipwise.cli.output import print_json, print_json_line, printable, say
+from clipwise.cli.output import moment, print_json, print_json_line, printable, say, table
 
 if TYPE_CHECKING:
-    from clipwise.client import Client
-    from clipwise.wire.jobs import Event, LogLine
+    from clipwise.wire.jobs import Event
 
 FollowFlag = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job is over.")]
-FOLLOW_SECONDS = 0.5
 
 
 def events(job: JobId, follow: FollowFlag = False, as_json: JsonFlag = False) -> None:
@@ -32,26 +30,75 @@ def events(job: JobId, follow: FollowFlag = False, as_json: JsonFlag = False) ->
 def logs(job: JobId, follow: FollowFlag = False, as_json: JsonFlag = False) -> None:
     """Show what a job's runners have printed; with --json one object a line."""
     with connect() as client:
-        last = _print_logs(client, job, 0, as_json=as_json)
-        while follow:
-            over = client.job(job).finished_at is not None
-            last = _print_logs(client, job, last, as_json=as_json)
-            if over:
-                return
-            time.sleep(FOLLOW_SECONDS)
+        for line in client.stream_logs(job) if follow else client.logs(job):
+            if as_json:
+                print_json_line(line)
+            else:
+                say(printable(line.line))
+
+
+def attempts(job: JobId, as_json: JsonFlag = False) -> None:
+    """List a job's attempts: which worker had it, from which step on, and why it ended."""
+    with connect() as client:
+        found = list(client.attempts(job))
+    if as_json:
+        print_json(found)
+        return
+    table(
+        ("ATTEMPT", "WORKER", "FROM STEP", "STARTED", "FINISHED", "OUTCOME", "REASON"),
+        (
+            (
+                one.number,
+                one.worker_id,
+                one.start_step,
+                moment(one.started_at),
+                moment(one.finished_at),
+                one.outcome,
+                one.reason,
+            )
+            for one in found
+        ),
+        empty="No attempts: no worker has had the job yet.",
+    )
+
+
+def checkpoints(job: JobId, as_json: JsonFlag = False) -> None:
+    """List what a job can go on from, the newest first."""
+    with connect() as client:
+        found = client.checkpoints(job)
+    if as_json:
+        print_json(found)
+        return
+    table(
+        ("STEP", "ATTEMPT", "SIZE", "BEST", "WRITTEN"),
+        (
+            (one.step, one.attempt, f"{one.size:,}", "yes" if one.best else None, moment(one.created_at))
+            for one in found
+        ),
+        empty="No checkpoints.",
+    )
 
 
 def download(
     job: JobId,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One file; all without.")] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(metavar="STEP", help="The checkpoint of this step instead.")
+    ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder to put them in; it is made.")] = Path(),
     as_json: JsonFlag = False,
 ) -> None:
     """Download what a job left: the model, its configuration, its privacy statement."""
+    if name and checkpoint is not None:
+        raise WrongUsage("give the name of a file or --checkpoint, not both")
     with connect() as client:
-        names = [name] if name else [artifact.name for artifact in client.artifacts(job)]
-        to.mkdir(parents=True, exist_ok=True)
-        paths = [client.download(job, one, to / Path(one).name) for one in names]
+        if checkpoint is not None:
+            to.mkdir(parents=True, exist_ok=True)
+            paths = [client.download_checkpoint(job, checkpoint, to)]
+        else:
+            names = [name] if name else [artifact.name for artifact in client.artifacts(job)]
+            to.mkdir(parents=True, exist_ok=True)
+            paths = [client.download(job, one, to / Path(one).name) for one in names]
     if as_json:
         print_json([{"name": path.name, "path": str(path.resolve())} for path in paths])
         return
@@ -61,20 +108,6 @@ def download(
         say(f"{job} has no files yet.", error=True)
 
 
-def _print_logs(client: "Client", job: str, after: int, *, as_json: bool) -> int:
-    for line in client.logs(job, after=after):
-        after = line.id
-        if as_json:
-            print_json_line(line)
-        else:
-            say(_log_line(line))
-    return after
-
-
 def _event_line(event: "Event") -> str:
     level = "" if event.level == "info" else f" {event.level.upper()}"
     return printable(f"{event.created_at.astimezone():%H:%M:%S}{level} {event.type}: {event.message}")
-
-
-def _log_line(line: "LogLine") -> str:
-    return printable(line.line)

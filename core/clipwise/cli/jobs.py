@@ -1,4 +1,4 @@
-"""Jobs: submit, plan, list, look at, cancel, delete."""
+"""Jobs: submit, plan, list, look at."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import typer
 from clipwise.cli import failures
 from clipwise.cli.documents import JobFile, read_document
 from clipwise.cli.options import JobId, JsonFlag, Limit, connect
-from clipwise.cli.output import facts, print_json, say, table
+from clipwise.cli.output import facts, moment, print_json, say, table
 
 if TYPE_CHECKING:
     from clipwise.wire.jobs import Job, Plan
@@ -23,7 +23,7 @@ def submit(
     """Submit a job."""
     document = read_document(file)
     with connect() as client:
-        with _explained(document):
+        with explained(document):
             job = client.submit(document)
         if wait:
             from clipwise.cli.watching import display_for, watch
@@ -44,7 +44,7 @@ def submit(
 def plan(file: JobFile, as_json: JsonFlag = False) -> None:
     """Show what a job comes to (steps, noise, epsilon, parameters), creating nothing."""
     document = read_document(file)
-    with connect() as client, _explained(document):
+    with connect() as client, explained(document):
         found = client.plan(document)
     if as_json:
         print_json(found)
@@ -55,13 +55,25 @@ def plan(file: JobFile, as_json: JsonFlag = False) -> None:
 def jobs(
     status: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Only of this data set.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only in this queue.")] = None,
+    parent: Annotated[str | None, typer.Option(help="Only what was made from this job.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only with this tag, as key:value.")] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only what this key submitted.")] = False,
     limit: Limit = 20,
     as_json: JsonFlag = False,
 ) -> None:
     """List jobs, the newest first."""
     with connect() as client:
-        found = list(client.jobs(status=status or (), dataset=dataset, tags=tag or (), limit=limit))
+        listed = client.jobs(
+            status=status or (),
+            dataset=dataset,
+            queue=queue,
+            parent=parent,
+            created_by="me" if mine else None,
+            tags=tag or (),
+            limit=limit,
+        )
+        found = list(listed)
     if as_json:
         print_json(found)
         return
@@ -76,7 +88,7 @@ def jobs(
                 job.privacy.epsilon if job.privacy else None,
                 job.spec.get("dataset"),
                 job.spec.get("model", {}).get("kind"),
-                f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
+                moment(job.created_at),
             )
             for job in found
         ),
@@ -92,26 +104,6 @@ def show(job: JobId, as_json: JsonFlag = False) -> None:
         print_json(found)
     else:
         _describe(found)
-
-
-def cancel(job: JobId, as_json: JsonFlag = False) -> None:
-    """Cancel a job: at once while it waits, else as soon as its worker has stopped it."""
-    with connect() as client:
-        found = client.cancel(job)
-    if as_json:
-        print_json(found)
-    else:
-        say(f"{found.id} is {found.status}")
-
-
-def delete(job: JobId, as_json: JsonFlag = False) -> None:
-    """Delete a finished job with everything that it left."""
-    with connect() as client:
-        deleted = client.delete(job)
-    if as_json:
-        print_json(deleted)
-    else:
-        say(f"{deleted.id} is deleted")
 
 
 def require_success(job: "Job") -> None:
@@ -130,7 +122,8 @@ _ENDED = {"failed": "failed", "cancelled": "was cancelled"}
 
 
 @contextmanager
-def _explained(document: Mapping[str, Any]) -> Iterator[None]:
+def explained(document: Mapping[str, Any]) -> Iterator[None]:
+    """Say of each field that the service refuses which value of `document` it has."""
     from clipwise.client import InvalidRequest
 
     try:
@@ -147,14 +140,20 @@ def _describe(job: "Job") -> None:
             ("status", f"{job.status}{f', {job.phase}' if job.phase else ''}"),
             ("reason", _reason(job)),
             ("step", f"{job.progress.step} of {job.progress.steps}" if job.progress else None),
+            ("checkpoint", f"step {job.checkpoint_step}" if job.checkpoint_step is not None else None),
+            ("interruptions", job.interruptions or None),
+            ("tried again", moment(job.retry_at)),
+            ("worker", job.worker_id),
+            ("priority", job.priority or None),
+            ("made from", f"{job.parent.id} ({job.parent.verb})" if job.parent else None),
             ("dataset", job.spec.get("dataset")),
             ("model", job.spec.get("model", {}).get("kind")),
             *metrics,
             ("epsilon", job.privacy.epsilon if job.privacy else None),
             ("delta", job.privacy.delta if job.privacy else None),
-            ("created", _moment(job.created_at)),
-            ("started", _moment(job.started_at)),
-            ("finished", _moment(job.finished_at)),
+            ("created", moment(job.created_at)),
+            ("started", moment(job.started_at)),
+            ("finished", moment(job.finished_at)),
             ("tags", ", ".join(f"{key}:{value}" for key, value in sorted(job.tags.items()))),
         ),
         title=job.name or job.id,
@@ -180,7 +179,3 @@ def _plan_facts(plan: "Plan") -> list[tuple[str, object]]:
         ("memory", f"{plan.memory_bytes / 2**20:.1f} MiB" if plan.memory_bytes else None),
         *(("warning", warning) for warning in plan.warnings),
     ]
-
-
-def _moment(moment: Any) -> str | None:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else None

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def plain_data(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain_data(item) for item in value]
     return value
+
+
+def moment(when: datetime | None) -> str | None:
+    """Return a moment on this machine's clock, to the second."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}" if when is not None else None
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import clipwise
-from clipwise.cli import access, datasets, demo, fleet, job_outputs, jobs, processes, serving
+from clipwise.cli import access, datasets, demo, fleet, job_outputs, job_verbs, jobs, processes, serving
 from clipwise.cli.failures import INTERRUPTED, report, report_usage
 from clipwise.cli.options import JsonFlag
 from clipwise.errors import ClipwiseError
@@ -41,19 +41,25 @@ def program() -> typer.Typer:
         ("plan", jobs.plan, JOBS),
         ("jobs", jobs.jobs, JOBS),
         ("show", jobs.show, JOBS),
-        ("cancel", jobs.cancel, JOBS),
-        ("delete", jobs.delete, JOBS),
+        ("cancel", job_verbs.cancel, JOBS),
+        ("pause", job_verbs.pause, JOBS),
+        ("resume", job_verbs.resume, JOBS),
+        ("retry", job_verbs.retry, JOBS),
+        ("clone", job_verbs.clone, JOBS),
+        ("delete", job_verbs.delete, JOBS),
         ("events", job_outputs.events, JOBS),
         ("logs", job_outputs.logs, JOBS),
+        ("attempts", job_outputs.attempts, JOBS),
+        ("checkpoints", job_outputs.checkpoints, JOBS),
         ("download", job_outputs.download, JOBS),
         ("models", fleet.models, DATA),
-        ("workers", fleet.workers, FLEET),
         ("queues", fleet.queues, FLEET),
         ("signin", access.signin, FLEET),
         ("version", version, FLEET),
     ):
         app.command(name, rich_help_panel=panel)(command)
     app.add_typer(datasets.app, name="datasets", rich_help_panel=DATA)
+    app.add_typer(fleet.workers_app, name="workers", rich_help_panel=FLEET)
     return app
 
 

@@ -2,18 +2,18 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, TypeVar, final
 from urllib.parse import quote
 
 from clipwise.client.download import download
 from clipwise.client.errors import RequestConflict, WaitTimeout
 from clipwise.client.location import locate
 from clipwise.client.pages import items, whole
-from clipwise.client.stream import follow
+from clipwise.client.stream import EVENTS, LINES, follow
 from clipwise.client.transport import Transport, idempotency_key, read, retry_after
 from clipwise.client.upload import form_of
 from clipwise.data.schema import DatasetSchema
@@ -24,6 +24,9 @@ from clipwise.wire.datasets import Dataset, Visibility
 from clipwise.wire.fleet import Queue, SignInLink, Worker
 from clipwise.wire.jobs import (
     Artifact,
+    Attempt,
+    BulkResult,
+    Checkpoint,
     Deleted,
     Event,
     Job,
@@ -33,11 +36,15 @@ from clipwise.wire.jobs import (
     MetricSeries,
     Plan,
 )
+from clipwise.wire.listing import WireObject
+
+T = TypeVar("T", bound=WireObject)
 
 PLAN_SECONDS = 300.0
 UPLOAD_ANSWER_SECONDS = 3600.0
 SHORTEST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0
 Spec = JobSpec | Mapping[str, Any]
+BulkVerb = Literal["cancel", "pause", "resume", "retry", "delete"]
 JobOrder = Literal["-created_at", "created_at", "name", "-name"]
 
 
@@ -130,6 +137,9 @@ class Client:
         status: Sequence[JobStatus | str] = (),
         dataset: str | None = None,
         model: str | None = None,
+        queue: str | None = None,
+        parent: str | None = None,
+        created_by: str | None = None,
         tags: Sequence[str] = (),
         search: str | None = None,
         sort: JobOrder = "-created_at",
@@ -141,6 +151,9 @@ class Client:
             status: one of these; all without.
             dataset: id or name of their data set.
             model: kind of their model.
+            queue: name of their queue.
+            parent: id of the job that they were made from.
+            created_by: id of the key that submitted them; `me` for this one.
             tags: each as `key:value`; all must match.
             search: part of their name.
             sort: their order.
@@ -150,6 +163,9 @@ class Client:
             "status": [str(one) for one in status] or None,
             "dataset": dataset,
             "model": model,
+            "queue": queue,
+            "parent": parent,
+            "created_by": created_by,
             "tag": list(tags) or None,
             "q": search,
             "sort": sort,
@@ -170,13 +186,106 @@ class Client:
         Raises:
             RequestConflict: if it has ended otherwise.
         """
-        try:
-            return read(Job, self._transport.request("POST", f"/v1/jobs/{_id(job_id)}/cancel"))
-        except RequestConflict:
-            job = self.job(job_id)
-            if job.status in (JobStatus.CANCELLING, JobStatus.CANCELLED):
-                return job
-            raise
+        return self._change(job_id, "cancel", {JobStatus.CANCELLING, JobStatus.CANCELLED})
+
+    def pause(self, job_id: str) -> Job:
+        """Ask a job to write a checkpoint and wait; one that is pausing or paused is returned as it is.
+
+        Raises:
+            RequestConflict: if it neither waits nor runs.
+        """
+        return self._change(job_id, "pause", {JobStatus.PAUSING, JobStatus.PAUSED})
+
+    def resume(self, job_id: str) -> Job:
+        """Put a paused job back into its queue; one that waits or runs already is returned as it is.
+
+        Raises:
+            RequestConflict: if it is not paused.
+        """
+        return self._change(job_id, "resume", {JobStatus.QUEUED, JobStatus.RUNNING})
+
+    def retry(self, job_id: str, *, wait: bool = False, timeout: float | None = None) -> Job:
+        """Submit a job that failed or was cancelled again, as a new one, and with `wait` see it through.
+
+        Raises:
+            RequestConflict: if it has not ended so.
+            WaitTimeout: if `wait` takes longer than `timeout` seconds; the job goes on.
+        """
+        job = read(Job, self._create(f"/v1/jobs/{_id(job_id)}/retry"))
+        return self.wait(job.id, timeout=timeout) if wait else job
+
+    def clone(
+        self,
+        job_id: str,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Job:
+        """Submit a new job with the specification of another one, and with `wait` see it through.
+
+        Args:
+            job_id: the other one.
+            changes: what is different, as a JSON merge patch (RFC 7396); None removes a field.
+            wait: return when the new job is over.
+            timeout: seconds to wait at most.
+
+        Raises:
+            InvalidRequest: if what comes out is wrong; `problems` names each field of it.
+            WaitTimeout: if `wait` takes longer than `timeout` seconds; the job goes on.
+        """
+        body = {"changes": _document(changes or {})}
+        job = read(Job, self._create(f"/v1/jobs/{_id(job_id)}/clone", json=body))
+        return self.wait(job.id, timeout=timeout) if wait else job
+
+    def bulk(
+        self,
+        verb: BulkVerb,
+        *,
+        ids: Sequence[str] = (),
+        status: Sequence[JobStatus | str] = (),
+        dataset: str | None = None,
+        model: str | None = None,
+        queue: str | None = None,
+        parent: str | None = None,
+        created_by: str | None = None,
+        tags: Sequence[str] = (),
+        search: str | None = None,
+    ) -> BulkResult:
+        """Apply a verb to every job of a selection, the oldest first; the conditions are those of `jobs`.
+
+        Returns:
+            What was changed (where it is `retry`: made), and what refused, with the reason.
+
+        Raises:
+            InvalidRequest: if there is no condition at all.
+        """
+        conditions = {
+            "ids": list(ids),
+            "status": [str(one) for one in status],
+            "dataset": dataset,
+            "model": model,
+            "queue": queue,
+            "parent": parent,
+            "created_by": created_by,
+            "tag": list(tags),
+            "q": search,
+        }
+        body: dict[str, Any] = {
+            "verb": verb,
+            "filter": {name: value for name, value in conditions.items() if value},
+        }
+        found = BulkResult(changed=[], refused=[], has_more=True)
+        while found.has_more:
+            part = read(BulkResult, self._create("/v1/jobs/bulk", json=body))
+            found = part.model_copy(
+                update={
+                    "changed": [*found.changed, *part.changed],
+                    "refused": [*found.refused, *part.refused],
+                }
+            )
+            body["after"] = part.next_cursor
+        return found
 
     def delete(self, job_id: str) -> Deleted:
         """Delete a job that is over, with its artifacts.
@@ -221,7 +330,7 @@ class Client:
         def is_over(last: int) -> bool:
             return self.job(job_id).status in TERMINAL and next(self.events(job_id, after=last), None) is None
 
-        return follow(self._transport, _id(job_id), after=after, reconnects=self._retries, is_over=is_over)
+        return self._follow(f"/v1/jobs/{_id(job_id)}/events", EVENTS, after=after, is_over=is_over)
 
     def metrics(
         self,
@@ -241,6 +350,49 @@ class Client:
         path = f"/v1/jobs/{_id(job_id)}/logs"
         return items(self._transport, path, LogLine, {}, start=str(after) if after else None)
 
+    def stream_logs(self, job_id: str, *, after: int = 0) -> Iterator[LogLine]:
+        """Iterate over what a job's runners print, each line once, until the job is over.
+
+        Begins behind line number `after`, or with the first line that is kept (of a job's lines the last
+        10,000 are), and connects again by itself.
+
+        Raises:
+            ServiceUnreachable: if connecting again fails too often.
+        """
+
+        def is_over(last: int) -> bool:
+            return self.job(job_id).status in TERMINAL and next(self.logs(job_id, after=last), None) is None
+
+        return self._follow(f"/v1/jobs/{_id(job_id)}/logs", LINES, after=after, is_over=is_over)
+
+    def attempts(self, job_id: str) -> Iterator[Attempt]:
+        """Iterate over a job's attempts, the first one first."""
+        return items(self._transport, f"/v1/jobs/{_id(job_id)}/attempts", Attempt, {})
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return what a job can go on from, the newest first."""
+        return whole(self._transport, f"/v1/jobs/{_id(job_id)}/checkpoints", Checkpoint)
+
+    def download_checkpoint(self, job_id: str, step: int, path: str | Path) -> Path:
+        """Download a checkpoint to `path` (a file, or a folder to put it in), its SHA-256 checked.
+
+        Raises:
+            NotFound: if the job has no checkpoint of this step.
+            DownloadFailed: if it does not arrive as announced; nothing is left behind.
+        """
+        found = {checkpoint.step: checkpoint for checkpoint in reversed(self.checkpoints(job_id))}
+        if step not in found:
+            steps = ", ".join(str(one) for one in sorted(found))
+            raise NotFound(f"{job_id} has no checkpoint of step {step}; it has: {steps or 'none'}")
+        target = Path(path)
+        return download(
+            self._transport,
+            f"/v1/jobs/{_id(job_id)}/checkpoints/{step}",
+            target / f"checkpoint-{step}.safetensors" if target.is_dir() else target,
+            what=f"the checkpoint of step {step} of {job_id}",
+            sha256=found[step].sha256,
+        )
+
     def artifacts(self, job_id: str) -> list[Artifact]:
         """Return the files that a job left."""
         return whole(self._transport, f"/v1/jobs/{_id(job_id)}/artifacts", Artifact)
@@ -259,7 +411,13 @@ class Client:
             )
         target = Path(path)
         target = target / Path(name).name if target.is_dir() else target
-        return download(self._transport, _id(job_id), found[name], target)
+        return download(
+            self._transport,
+            f"/v1/jobs/{_id(job_id)}/artifacts/{_id(name)}",
+            target,
+            what=f"'{name}' of {job_id}",
+            sha256=found[name].sha256,
+        )
 
     # Data sets
 
@@ -353,6 +511,14 @@ class Client:
         """Return the workers that have registered."""
         return whole(self._transport, "/v1/workers", Worker)
 
+    def drain(self, worker_id: str) -> Worker:
+        """Have a worker take no more jobs, and put back those that it has."""
+        return read(Worker, self._transport.request("POST", f"/v1/workers/{_id(worker_id)}/drain"))
+
+    def undrain(self, worker_id: str) -> Worker:
+        """Have a worker that was drained take jobs again."""
+        return read(Worker, self._transport.request("POST", f"/v1/workers/{_id(worker_id)}/undrain"))
+
     def queues(self) -> list[Queue]:
         """Return the queues."""
         return whole(self._transport, "/v1/queues", Queue)
@@ -360,6 +526,21 @@ class Client:
     def sign_in_link(self) -> SignInLink:
         """Return a link that signs one browser in to the dashboard, once. Secret until it is used."""
         return read(SignInLink, self._create("/v1/sign_in_links"))
+
+    def _change(self, job_id: str, verb: str, settled: Collection[JobStatus]) -> Job:
+        # A conflict may be with a try of ours whose answer was lost: what was wanted is so already.
+        try:
+            return read(Job, self._transport.request("POST", f"/v1/jobs/{_id(job_id)}/{verb}"))
+        except RequestConflict:
+            job = self.job(job_id)
+            if job.status in settled:
+                return job
+            raise
+
+    def _follow(
+        self, path: str, kinds: Mapping[str, type[T]], *, after: int, is_over: Callable[[int], bool]
+    ) -> Iterator[T]:
+        return follow(self._transport, path, kinds, after=after, reconnects=self._retries, is_over=is_over)
 
     def _create(self, path: str, *, json: Any = None) -> Any:
         headers = {"Idempotency-Key": idempotency_key()}

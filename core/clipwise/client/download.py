@@ -1,21 +1,19 @@
-"""Artifacts on disk: whole and as announced, or not at all."""
+"""Artifacts and checkpoints on disk: whole and as announced, or not at all."""
 
 import hashlib
 import os
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote
 
 import httpx
 
 from clipwise.client.errors import DownloadFailed
 from clipwise.client.transport import Transport
-from clipwise.wire.jobs import Artifact
 
 
-def download(transport: Transport, job_id: str, artifact: Artifact, target: Path) -> Path:
-    """Write an artifact beside `target`, check its SHA-256, and rename it.
+def download(transport: Transport, path: str, target: Path, *, what: str, sha256: str) -> Path:
+    """Write the file at `path` beside `target`, check its SHA-256, and rename it; `what` is for messages.
 
     Raises:
         DownloadFailed: if it breaks off or its hash differs; nothing is left behind.
@@ -26,19 +24,17 @@ def download(transport: Transport, job_id: str, artifact: Artifact, target: Path
     aside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            found = _receive(transport, f"/v1/jobs/{job_id}/artifacts/{quote(artifact.name, safe='')}", file)
-        if found != artifact.sha256:
+            found = _receive(transport, path, file)
+        if found != sha256:
             raise DownloadFailed(
-                f"'{artifact.name}' of {job_id} arrived with SHA-256 {found}, "
-                f"the service announced {artifact.sha256}; nothing was kept, try again"
+                f"{what} arrived with SHA-256 {found}, the service announced {sha256}; "
+                "nothing was kept, try again"
             )
         # mkstemp makes files that only their owner reads; this one gets what the user's umask says.
         aside.chmod(0o666 & ~_umask())
         return aside.replace(target)
     except httpx.TransportError as error:
-        raise DownloadFailed(
-            f"'{artifact.name}' of {job_id} broke off ({error}); nothing was kept, try again"
-        ) from error
+        raise DownloadFailed(f"{what} broke off ({error}); nothing was kept, try again") from error
     finally:
         aside.unlink(missing_ok=True)
 

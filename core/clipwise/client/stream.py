@@ -1,31 +1,39 @@
-"""A job's live events, through lost connections and restarts of the service."""
+"""A job's live events and lines, through lost connections and restarts of the service."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeVar
 
 import httpx
 
 from clipwise.client.errors import RateLimited, ServiceFailed, UnexpectedAnswer
 from clipwise.client.sse import Message, messages
 from clipwise.client.transport import Transport, backoff
-from clipwise.wire.jobs import Event, JobProgressed
+from clipwise.wire.jobs import Event, JobProgressed, LogLine
+from clipwise.wire.listing import WireObject
+
+T = TypeVar("T", bound=WireObject)
 
 QUIET_SECONDS = 60.0
 """A stream that says nothing for so long, not even a comment, is taken for dead."""
+EVENTS: Final[Mapping[str, type[Event | JobProgressed]]] = {"event": Event, "job_progress": JobProgressed}
+LINES: Final[Mapping[str, type[LogLine]]] = {"log_line": LogLine}
+"""What a stream has, by the name of the object; what a newer service sends beside them is passed over."""
 
 
 def follow(
     transport: Transport,
-    job_id: str,
+    path: str,
+    kinds: Mapping[str, type[T]],
     *,
     after: int,
     reconnects: int,
     is_over: Callable[[int], bool],
-) -> Iterator[Event | JobProgressed]:
-    """Yield every event of a job after number `after`, once and in order, and its progress between them.
+) -> Iterator[T]:
+    """Yield what a stream has after number `after`, once and in order, and what has no number between.
 
-    Ends when the service has ended the stream and `is_over` (given the last event's number) agrees.
+    Ends when the service has ended the stream and `is_over` (given the last number) agrees.
 
     Raises:
         ApiError: if the service refuses the stream.
@@ -36,15 +44,14 @@ def follow(
         failure: Exception | None = None
         try:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(last)}
-            path = f"/v1/jobs/{job_id}/events"
             with transport.streaming(path, headers=headers, read_timeout=QUIET_SECONDS) as response:
                 for message in messages(response.iter_bytes()):
-                    item = _read(message)
-                    if item is None or (isinstance(item, Event) and item.id <= last):
+                    item = _read(message, kinds)
+                    number = item.id if isinstance(item, Event | LogLine) else None
+                    if item is None or (number is not None and number <= last):
                         continue
                     failures = 0
-                    if isinstance(item, Event):
-                        last = item.id
+                    last = last if number is None else number
                     yield item
             if is_over(last):
                 return
@@ -59,16 +66,12 @@ def follow(
         failures += failure is not None
 
 
-def _read(message: Message) -> Event | JobProgressed | None:
+def _read(message: Message, kinds: Mapping[str, type[T]]) -> T | None:
     try:
-        what = json.loads(message.data).get("object")
-        if what == "event":
-            return Event.model_validate_json(message.data)
-        if what == "job_progress":
-            return JobProgressed.model_validate_json(message.data)
+        kind = kinds.get(json.loads(message.data).get("object"))
+        return None if kind is None else kind.model_validate_json(message.data)
     except (ValueError, AttributeError) as error:
         raise UnexpectedAnswer(
-            f"the event stream has a '{message.event}' that this version cannot read; "
+            f"the stream has a '{message.event}' that this version cannot read; "
             "install the version of the service"
         ) from error
-    return None  # what a newer service sends beside them

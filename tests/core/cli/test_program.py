@@ -13,8 +13,10 @@ from clipwise.cli.program import run
 from tests.conftest import free_port
 
 COMMANDS = (
-    *("demo", "up", "api", "worker", "migrate", "submit", "plan", "jobs", "show", "cancel", "delete"),
-    *("events", "logs", "download", "models", "datasets", "workers", "queues", "signin", "version"),
+    *("demo", "up", "api", "worker", "migrate", "submit", "plan", "jobs", "show"),
+    *("cancel", "pause", "resume", "retry", "clone", "delete"),
+    *("events", "logs", "attempts", "checkpoints", "download"),
+    *("models", "datasets", "workers", "queues", "signin", "version"),
 )
 
 

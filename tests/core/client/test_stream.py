@@ -108,3 +108,29 @@ def test_a_message_that_cannot_be_read(server: Script, client: Client) -> None:
     server.play(stream(b"data: {\n\n"))
     with pytest.raises(UnexpectedAnswer):
         list(client.stream("job_1"))
+
+
+def line(number: int) -> bytes:
+    data = {"id": number, "object": "log_line", "stream": "stdout", "line": f"line {number}\u2028"}
+    data |= {"attempt": 1, "created_at": "2026-01-01T00:00:00.000Z"}
+    return f"event: log\nid: {number}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def test_lines_go_on_where_they_were(
+    server: Script, client: Client, job_document: Callable[..., dict[str, Any]]
+) -> None:
+    server.play(
+        stream(line(7), line(8), b'data: {"obj', cut=True),
+        HANG_UP,
+        stream(line(8), PROGRESSED, line(9)),
+        Answer(200, job_document("running")),
+        stream(line(10)),
+        Answer(200, job_document("succeeded")),
+        Answer(200, EMPTY),
+    )
+    assert [(one.id, one.line) for one in client.stream_logs("job_1")] == [
+        (number, f"line {number}\u2028") for number in (7, 8, 9, 10)
+    ]
+    asked = [seen for seen in server.seen if "text/event-stream" in seen.headers.get("Accept", "")]
+    assert {seen.path for seen in asked} == {"/v1/jobs/job_1/logs"}
+    assert [seen.headers["Last-Event-ID"] for seen in asked] == ["0", "8", "8", "9"]
