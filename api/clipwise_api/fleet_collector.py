@@ -5,9 +5,9 @@ people delete jobs: Prometheus takes a smaller number for a restart, and would c
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sized
 from itertools import accumulate
+from time import monotonic
 from typing import Generic, TypeVar, final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -39,10 +39,10 @@ class Kept(Generic[T]):
     def get(self) -> T:
         """Return it, read again if need be."""
         with self._lock:
-            begun = time.monotonic()
+            begun = monotonic()
             if self._value is None or begun >= self._until:
                 self._value = self._read()
-                ended = time.monotonic()
+                ended = monotonic()
                 self._until = ended + max(KEPT_SECONDS, KEPT_TIMES * (ended - begun))
             return self._value
 

@@ -31,7 +31,6 @@ FRESH_SECONDS = 0.5
 GIVEN_UP_SECONDS = 30.0
 """A try that hangs for so long is left to itself, and the next one begins."""
 MOST_HANGING = 4
-PROBE_KEY = "health/probe"
 
 VITAL = frozenset({"database", "revision", "artifacts"})
 """Without one of these nothing works; without the broker jobs are still taken, and wait."""
@@ -96,7 +95,7 @@ class Readiness:
             return "ok"
 
         def store() -> str:
-            artifacts.exists(PROBE_KEY)
+            artifacts.check()
             return "ok"
 
         def live_workers() -> str:

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from clipwise.artifacts.failures import translated
 from clipwise.artifacts.sink import Sink, Stored
-from clipwise.errors import ConfigurationError, InvalidInput
+from clipwise.errors import ConfigurationError, InvalidInput, Unavailable
 
 _CHUNK = 2**20
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -171,6 +171,26 @@ class ArtifactStore:
         path = self._path(key)
         with translated("be read"):
             return bool(self._fs.isfile(path))
+
+    def check(self) -> None:
+        """Look whether the store answers, and whether its folder can be written to.
+
+        Raises:
+            Unavailable: if not.
+        """
+        if self._folder is not None:
+            # It is made with the first file; until then, what counts is the folder that it will be in.
+            nearest = next(path for path in (self._folder, *self._folder.parents) if path.exists())
+            if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+                raise Unavailable(
+                    "the artifact store's folder cannot be written to; check CLIPWISE_ARTIFACTS_URL and its "
+                    "permissions"
+                )
+            return
+        # `exists` takes whatever a backend raises for "there is none".
+        with translated("be read"), suppress(FileNotFoundError):
+            self._fs.invalidate_cache(self._root)
+            self._fs.info(self._root)
 
     def delete(self, key: str) -> None:
         """Delete a file; nothing happens if there is none."""

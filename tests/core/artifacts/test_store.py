@@ -240,3 +240,25 @@ def test_writes_and_deletions_side_by_side(tmp_path: Path) -> None:
         thread.join()
     assert failures == []
     assert contents(store) == []
+
+
+def test_a_store_that_answers_is_there_before_and_after_its_first_file(store: ArtifactStore) -> None:
+    store.check()
+    store.write("k", [b"x"])
+    store.check()
+    assert contents(store) == ["/k"]
+
+
+def test_a_store_that_does_not_answer_is_away(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    if store._folder is not None:
+        store._folder.write_text("a file where the folder should be")
+    else:
+
+        def unreachable(path: str, **_: object) -> None:
+            raise ConnectionError("to https://key:secret@store")
+
+        monkeypatch.setattr(store._fs, "info", unreachable)
+        assert not store.exists("k")  # which alone would say nothing
+    with pytest.raises(Unavailable) as raised:
+        store.check()
+    assert "secret" not in raised.value.detail
