@@ -21,6 +21,7 @@ from clipwise.settings import Settings
 from clipwise_api.app import create_app
 from clipwise_api.openapi import document
 from tests.api.conftest import CSV, JOB, KEY, Api
+from tests.api.held_jobs import add_checkpoint, claim, register, release
 from tests.api.test_outputs import add_artifact, add_line, add_metrics
 from tests.conftest import ROOT
 
@@ -90,7 +91,8 @@ def meet_what_is_there(context: Any, case: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def inhabited_api(postgres_api: Api) -> Api:
-    """An api with a job that left something, and with a data set."""
+    """An api with a worker, a job that it left with a checkpoint, and a data set."""
+    register(postgres_api, "wrk_1", queues=["gpu"])
     with postgres_api.client() as owner:
         job_id = owner.post("/v1/jobs", json=JOB).json()["id"]
         files = {"file": ("x.csv", CSV.encode())}
@@ -98,11 +100,16 @@ def inhabited_api(postgres_api: Api) -> Api:
     add_metrics(postgres_api, job_id, "loss", {step: 1.0 / step for step in range(1, 200)})
     add_line(postgres_api, job_id, 1, "hello")
     add_artifact(postgres_api, job_id, "model.safetensors", b"weights")
+    attempt = claim(postgres_api, "wrk_1")
+    add_checkpoint(postgres_api, attempt, 4, b"weights")
+    release(postgres_api, attempt, message="the worker was drained")
     Known.path_parameters = {
         "job_id": job_id,
         "dataset_id": dataset_id,
         "name": "model.safetensors",
         "kind": "mlp",
+        "step": "4",
+        "worker_id": "wrk_1",
     }
     return postgres_api
 

@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Readyz
-         * @description Check database, revision, broker and artifact store.
+         * @description Check database, revision, artifact store and broker; without the broker the status is `degraded`.
          */
         get: operations["readyz"];
         put?: never;
@@ -180,6 +180,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Bulk Jobs
+         * @description Apply a verb to up to a thousand jobs, the oldest first. One that refuses it is listed and stops none.
+         *
+         *     With `has_more` ask again with `after`. An `Idempotency-Key` keeps `retry` from making two jobs of one;
+         *     the other verbs can be repeated as they are. An analyst changes only jobs of its own.
+         */
+        post: operations["bulk_jobs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/validate": {
         parameters: {
             query?: never;
@@ -264,6 +287,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/attempts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Attempts
+         * @description List a job's attempts: which worker had it, from which step on, and why it ended.
+         */
+        get: operations["list_attempts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/cancel": {
         parameters: {
             query?: never;
@@ -278,6 +321,68 @@ export interface paths {
          * @description Cancel a job: at once while it waits, else as soon as its worker has stopped it.
          */
         post: operations["cancel_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Checkpoints
+         * @description List what a job can go on from, the newest first.
+         */
+        get: operations["list_checkpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/checkpoints/{step}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download Checkpoint
+         * @description Download a checkpoint as safetensors; its `ETag` is its SHA-256.
+         */
+        get: operations["download_checkpoint"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/clone": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Clone Job
+         * @description Submit a new job with this one's specification, changed by a JSON merge patch (RFC 7396).
+         *
+         *     A null removes a field. Pointers of errors are into the changed specification.
+         */
+        post: operations["clone_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -313,7 +418,10 @@ export interface paths {
         };
         /**
          * List Logs
-         * @description List the lines that a job's runner printed.
+         * @description List the lines that a job's runner printed, of which the last 10,000 are kept.
+         *
+         *     With `Accept: text/event-stream`, stream them until the job has ended; with `tail` from the last `limit`
+         *     ones on.
          */
         get: operations["list_logs"];
         put?: never;
@@ -338,6 +446,66 @@ export interface paths {
         get: operations["get_metrics"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause Job
+         * @description Pause a job: at once while it waits, else as soon as its worker has written a checkpoint.
+         */
+        post: operations["pause_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Job
+         * @description Put a paused job back into its queue; it goes on from its last checkpoint.
+         */
+        post: operations["resume_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry Job
+         * @description Submit a job that failed or was cancelled again: a new one, whose `parent` names this one.
+         */
+        post: operations["retry_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -512,6 +680,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/workers/{worker_id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Drain Worker
+         * @description Have a worker take no more jobs, and put back those that it has, each with a checkpoint.
+         */
+        post: operations["drain_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{worker_id}/undrain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undrain Worker
+         * @description Have a worker that was drained take jobs again.
+         */
+        post: operations["undrain_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -592,6 +800,32 @@ export interface components {
             size: number;
         };
         /**
+         * Attempt
+         * @description One execution of a job, begun behind `start_step`; `reason` says why it ended without a result.
+         */
+        Attempt: {
+            /** Finished At */
+            finished_at: string | null;
+            /** Number */
+            number: number;
+            /**
+             * Object
+             * @default attempt
+             * @constant
+             */
+            object: "attempt";
+            /** Outcome */
+            outcome: string | null;
+            /** Reason */
+            reason: string | null;
+            /** Start Step */
+            start_step: number;
+            /** Started At */
+            started_at: string;
+            /** Worker Id */
+            worker_id: string;
+        };
+        /**
          * AutomaticClipping
          * @description Every sample's gradient is scaled by `max_norm / (norm + stability)`: short ones grow, too (AUTO-S).
          */
@@ -619,6 +853,56 @@ export interface components {
             stability: number;
         };
         /**
+         * BulkChange
+         * @description A verb for every job of a selection, up to a thousand at a time, the oldest first.
+         *
+         *     `after` is the `next_cursor` of the answer before.
+         */
+        BulkChange: {
+            /** After */
+            after?: string | null;
+            filter: components["schemas"]["JobSelection"];
+            /**
+             * Verb
+             * @enum {string}
+             */
+            verb: "cancel" | "pause" | "resume" | "retry" | "delete";
+        };
+        /**
+         * BulkRefusal
+         * @description A job that a bulk change left as it was, and why.
+         */
+        BulkRefusal: {
+            /** Code */
+            code: string;
+            /** Detail */
+            detail: string;
+            /** Id */
+            id: string;
+        };
+        /**
+         * BulkResult
+         * @description What a bulk change did: the jobs that it changed, or made where it retried.
+         *
+         *     With `has_more` there are jobs left that it did not look at; `next_cursor` is what `after` takes.
+         */
+        BulkResult: {
+            /** Changed */
+            changed: string[];
+            /** Has More */
+            has_more: boolean;
+            /** Next Cursor */
+            next_cursor?: string | null;
+            /**
+             * Object
+             * @default bulk_result
+             * @constant
+             */
+            object: "bulk_result";
+            /** Refused */
+            refused: components["schemas"]["BulkRefusal"][];
+        };
+        /**
          * CategoryFeature
          * @description A column of labels, one-hot encoded in the order of `categories`.
          *
@@ -642,6 +926,57 @@ export interface components {
              * @enum {string}
              */
             type: "category";
+        };
+        /**
+         * Checkpoint
+         * @description What a job can go on from; `best`: of the kept ones it has the lowest loss on held-out rows.
+         */
+        Checkpoint: {
+            /** Attempt */
+            attempt: number;
+            /** Best */
+            best: boolean;
+            /** Created At */
+            created_at: string;
+            /**
+             * Object
+             * @default checkpoint
+             * @constant
+             */
+            object: "checkpoint";
+            /** Sha256 */
+            sha256: string;
+            /** Size */
+            size: number;
+            /** Step */
+            step: number;
+        };
+        /**
+         * Checkpoints
+         * @description What the job can go on from when its worker is lost, drained or told to pause.
+         *
+         *     One is taken every so many seconds, or steps, whichever comes first; under privacy also as often as it
+         *     takes for a repetition to cost at most a hundredth of the steps. The last `keep_last` are kept, and with
+         *     `keep_best` the one with the lowest loss on held-out rows, which is no released number: not under privacy.
+         */
+        Checkpoints: {
+            /**
+             * Every Seconds
+             * @default 60
+             */
+            every_seconds: number;
+            /** Every Steps */
+            every_steps?: number | null;
+            /**
+             * Keep Best
+             * @default false
+             */
+            keep_best: boolean;
+            /**
+             * Keep Last
+             * @default 2
+             */
+            keep_last: number;
         };
         /**
          * ConstantSchedule
@@ -759,6 +1094,20 @@ export interface components {
             object: string;
         };
         /**
+         * Device
+         * @description A GPU that a worker sees; `job_id` is the job that has it now.
+         */
+        Device: {
+            /** Job Id */
+            job_id: string | null;
+            /** Memory Bytes */
+            memory_bytes: number | null;
+            /** Name */
+            name: string;
+            /** Uuid */
+            uuid: string;
+        };
+        /**
          * EpsilonCurve
          * @description Upper bounds of what has been spent after so many steps; the last point is the plan's epsilon.
          */
@@ -845,7 +1194,7 @@ export interface components {
         };
         /**
          * Health
-         * @description The state of a process or of what it needs.
+         * @description The state of a process or of what it needs; `degraded`: it works, but something is away.
          */
         Health: {
             /**
@@ -859,7 +1208,7 @@ export interface components {
              * Status
              * @enum {string}
              */
-            status: "ok" | "unavailable";
+            status: "ok" | "degraded" | "unavailable";
         };
         /**
          * ImageFeature
@@ -894,6 +1243,9 @@ export interface components {
         /**
          * Job
          * @description A training job; `allowed` lists the verbs that its status allows.
+         *
+         *     `retry_at`: when a job that was interrupted may be taken up again. `checkpoint_step`: where it would go
+         *     on. `interruptions`: how often its runner died or its worker was lost.
          */
         Job: {
             /**
@@ -903,6 +1255,8 @@ export interface components {
             allowed: string[];
             /** Attempt */
             attempt: number;
+            /** Checkpoint Step */
+            checkpoint_step?: number | null;
             /** Created At */
             created_at: string;
             /** Dataset Id */
@@ -911,6 +1265,11 @@ export interface components {
             finished_at: string | null;
             /** Id */
             id: string;
+            /**
+             * Interruptions
+             * @default 0
+             */
+            interruptions: number;
             /** Name */
             name: string | null;
             /**
@@ -919,17 +1278,33 @@ export interface components {
              * @constant
              */
             object: "job";
+            parent?: components["schemas"]["JobParent"] | null;
             /** Phase */
             phase: string | null;
             plan: components["schemas"]["Plan"] | null;
+            /**
+             * Priority
+             * @default 0
+             */
+            priority: number;
             privacy: components["schemas"]["JobPrivacy"] | null;
             progress: components["schemas"]["Progress"] | null;
             result: components["schemas"]["JobResult"] | null;
+            /** Retry At */
+            retry_at?: string | null;
             /**
              * JobSpec
              * @description A training job, as it is submitted.
              */
             spec: {
+                /**
+                 * @default {
+                 *       "every_seconds": 60,
+                 *       "keep_best": false,
+                 *       "keep_last": 2
+                 *     }
+                 */
+                checkpoints: components["schemas"]["Checkpoints"];
                 /** Clipping */
                 clipping?: (components["schemas"]["FlatClipping"] | components["schemas"]["AutomaticClipping"] | components["schemas"]["PerParameterClipping"] | components["schemas"]["PerGroupClipping"]) | null;
                 /** Dataset */
@@ -973,6 +1348,7 @@ export interface components {
                 /**
                  * @default {
                  *       "gpus": 0,
+                 *       "priority": 0,
                  *       "queue": "cpu"
                  *     }
                  */
@@ -994,6 +1370,34 @@ export interface components {
             tags: {
                 [key: string]: string;
             };
+            /** Worker Id */
+            worker_id?: string | null;
+        };
+        /**
+         * JobChanges
+         * @description What a clone has other than its parent: a JSON merge patch (RFC 7396) of the specification.
+         */
+        JobChanges: {
+            /**
+             * Changes
+             * @default {}
+             */
+            changes: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /**
+         * JobParent
+         * @description The job that this one was made from, and by which verb.
+         */
+        JobParent: {
+            /** Id */
+            id: string;
+            /**
+             * Verb
+             * @enum {string}
+             */
+            verb: "clone" | "retry";
         };
         /**
          * JobPrivacy
@@ -1035,10 +1439,44 @@ export interface components {
             released: boolean;
         };
         /**
+         * JobSelection
+         * @description Which jobs a bulk change means: at least one condition, and every one that is given must hold.
+         *
+         *     `created_by` is the id of a key, or `me`.
+         */
+        JobSelection: {
+            /** Created By */
+            created_by?: string | null;
+            /** Dataset */
+            dataset?: string | null;
+            /** Ids */
+            ids?: string[] | null;
+            /** Model */
+            model?: string | null;
+            /** Parent */
+            parent?: string | null;
+            /** Q */
+            q?: string | null;
+            /** Queue */
+            queue?: string | null;
+            /** Status */
+            status?: components["schemas"]["JobStatus"][] | null;
+            /** Tag */
+            tag?: string[] | null;
+        };
+        /**
          * JobSpec
          * @description A training job, as it is submitted.
          */
         JobSpec: {
+            /**
+             * @default {
+             *       "every_seconds": 60,
+             *       "keep_best": false,
+             *       "keep_last": 2
+             *     }
+             */
+            checkpoints: components["schemas"]["Checkpoints"];
             /** Clipping */
             clipping?: (components["schemas"]["FlatClipping"] | components["schemas"]["AutomaticClipping"] | components["schemas"]["PerParameterClipping"] | components["schemas"]["PerGroupClipping"]) | null;
             /** Dataset */
@@ -1082,6 +1520,7 @@ export interface components {
             /**
              * @default {
              *       "gpus": 0,
+             *       "priority": 0,
              *       "queue": "cpu"
              *     }
              */
@@ -1131,6 +1570,9 @@ export interface components {
         /**
          * Limits
          * @description When the service gives up on the job.
+         *
+         *     `max_runtime_seconds` counts all attempts together; `max_wait_seconds` is the longest that it waits in
+         *     its queue at a time, without limit if null.
          */
         Limits: {
             /**
@@ -1138,6 +1580,8 @@ export interface components {
              * @default 86400
              */
             max_runtime_seconds: number;
+            /** Max Wait Seconds */
+            max_wait_seconds?: number | null;
         };
         /**
          * LogLine
@@ -1280,6 +1724,42 @@ export interface components {
         Page_Artifact_: {
             /** Data */
             data: components["schemas"]["Artifact"][];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+            /** Next Cursor */
+            next_cursor?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /** Page[Attempt] */
+        Page_Attempt_: {
+            /** Data */
+            data: components["schemas"]["Attempt"][];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+            /** Next Cursor */
+            next_cursor?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /** Page[Checkpoint] */
+        Page_Checkpoint_: {
+            /** Data */
+            data: components["schemas"]["Checkpoint"][];
             /**
              * Has More
              * @default false
@@ -1675,7 +2155,10 @@ export interface components {
         ReasonCode: "user_cancelled" | "max_runtime_exceeded" | "budget_exhausted" | "validation_failed" | "dataset_unavailable" | "out_of_memory" | "non_finite_loss" | "user_code_error" | "worker_lost" | "retries_exhausted" | "preempted" | "no_matching_worker" | "internal";
         /**
          * Resources
-         * @description Where the job runs.
+         * @description Where the job runs, and before which others; without a queue it is `gpu` with GPUs and `cpu` without.
+         *
+         *     Of the jobs that a worker could take it takes one of the highest priority; among equals the keys that
+         *     submitted them take turns, and each key's oldest job comes first.
          */
         Resources: {
             /**
@@ -1683,6 +2166,11 @@ export interface components {
              * @default 0
              */
             gpus: number;
+            /**
+             * Priority
+             * @default 0
+             */
+            priority: number;
             /**
              * Queue
              * @default cpu
@@ -1802,13 +2290,28 @@ export interface components {
         };
         /**
          * Worker
-         * @description A process that runs attempts.
+         * @description A process that runs attempts; one that is `draining` takes no new ones.
          */
         Worker: {
             /** Alive */
             alive: boolean;
             /** Current Jobs */
             current_jobs: string[];
+            /**
+             * Devices
+             * @default []
+             */
+            devices: components["schemas"]["Device"][];
+            /**
+             * Draining
+             * @default false
+             */
+            draining: boolean;
+            /**
+             * Heartbeat Age Seconds
+             * @default 0
+             */
+            heartbeat_age_seconds: number;
             /** Heartbeat At */
             heartbeat_at: string;
             /** Host */
@@ -1962,7 +2465,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Something is away. */
+            /** @description Something vital is away. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2051,7 +2554,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Sent again with the same body, gives the first answer instead of a second object. */
+                /** @description Sent again with the same body within 24 hours, gives the first answer instead of a second object, and says so by `Idempotent-Replayed`; with another body it is an error. */
                 "Idempotency-Key"?: string | null;
             };
             path?: never;
@@ -2305,7 +2808,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Sent again with the same body, gives the first answer instead of a second object. */
+                /** @description Sent again with the same body within 24 hours, gives the first answer instead of a second object, and says so by `Idempotent-Replayed`; with another body it is an error. */
                 "Idempotency-Key"?: string | null;
             };
             path?: never;
@@ -2728,6 +3231,11 @@ export interface operations {
                 dataset?: string | null;
                 /** @description Kind of the model. */
                 model?: string | null;
+                queue?: string | null;
+                /** @description Made from this job. */
+                parent?: string | null;
+                /** @description Id of a key, or `me`. */
+                created_by?: string | null;
                 /** @description `key:value`; all must match. */
                 tag?: string[] | null;
                 /** @description Part of the name. */
@@ -2800,7 +3308,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Sent again with the same body, gives the first answer instead of a second object. */
+                /** @description Sent again with the same body within 24 hours, gives the first answer instead of a second object, and says so by `Idempotent-Replayed`; with another body it is an error. */
                 "Idempotency-Key"?: string | null;
             };
             path?: never;
@@ -2819,6 +3327,105 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    bulk_jobs: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same body within 24 hours, gives the first answer instead of a second object, and says so by `Idempotent-Replayed`; with another body it is an error. */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
                 };
             };
             /** @description The body is not JSON, or the request is malformed. */
@@ -3352,6 +3959,85 @@ export interface operations {
             };
         };
     };
+    list_attempts: {
+        parameters: {
+            query?: {
+                after?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Attempt_"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     cancel_job: {
         parameters: {
             query?: never;
@@ -3448,6 +4134,297 @@ export interface operations {
             };
         };
     };
+    list_checkpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Checkpoint_"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    download_checkpoint: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-None-Match"?: string | null;
+            };
+            path: {
+                job_id: string;
+                step: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Not changed. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something that the service needs is away. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    clone_job: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+                /** @description Sent again with the same body within 24 hours, gives the first answer instead of a second object, and says so by `Idempotent-Replayed`; with another body it is an error. */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobChanges"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body is over its limit. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The body has another content type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     list_events: {
         parameters: {
             query?: {
@@ -3474,7 +4451,7 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description The job has ended, and the client has every event. */
+            /** @description The job has ended, and the client has everything. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3545,7 +4522,9 @@ export interface operations {
                 /** @description The last lines instead of the first. */
                 tail?: boolean;
             };
-            header?: never;
+            header?: {
+                "Last-Event-ID"?: string | null;
+            };
             path: {
                 job_id: string;
             };
@@ -3553,14 +4532,22 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
+            /** @description A list, or a stream. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Page_LogLine_"];
+                    "text/event-stream": string;
                 };
+            };
+            /** @description The job has ended, and the client has everything. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The body is not JSON, or the request is malformed. */
             400: {
@@ -3676,6 +4663,296 @@ export interface operations {
             };
             /** @description Nothing has this id. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    pause_job: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    resume_job: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    retry_job: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+                /** @description Sent again with the same body within 24 hours, gives the first answer instead of a second object, and says so by `Idempotent-Replayed`; with another body it is an error. */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description If-Match names another version. */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4359,6 +5636,176 @@ export interface operations {
             };
             /** @description The role of the key may not do this. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    drain_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                worker_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Something in the request is not valid; `errors` has a JSON pointer for each field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Another error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    undrain_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                worker_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description The body is not JSON, or the request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No key was sent, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The role of the key may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nothing has this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It cannot be done to this thing now; `allowed` lists what can. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

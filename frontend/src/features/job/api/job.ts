@@ -2,7 +2,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { api, take } from "@/lib/api";
 import { jobQuery } from "@/lib/queries";
-import { isTerminal, type Job } from "@/lib/wire";
+import { isTerminal, type Job, type LogLine } from "@/lib/wire";
 
 /** The job, read anew every two seconds while it is active; its events make that sooner. */
 export function useJob(id: string) {
@@ -48,12 +48,13 @@ export function artifactHref(id: string, name: string): string {
 export function useLogs(id: string, active: boolean) {
   return useQuery({
     queryKey: ["job", id, "logs"],
-    queryFn: async () =>
-      (
-        await take(
-          api.GET("/v1/jobs/{job_id}/logs", { params: { path: { job_id: id }, query: { tail: true, limit: 1000 } } }),
-        )
-      ).data,
+    queryFn: async (): Promise<LogLine[]> => {
+      const page = await take(
+        api.GET("/v1/jobs/{job_id}/logs", { params: { path: { job_id: id }, query: { tail: true, limit: 1000 } } }),
+      );
+      // Text is what a stream gives, and only those who ask for one get it.
+      return typeof page === "object" ? page.data : [];
+    },
     refetchInterval: active ? 2_000 : false,
   });
 }
