@@ -1,6 +1,7 @@
 """The server around the application: uvicorn, with event streams that end when it begins to stop."""
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -117,4 +118,7 @@ def main() -> None:
     except ClipwiseError as error:
         sys.exit(f"clipwise api: {error.detail}")
     except KeyboardInterrupt:
-        sys.exit(0)
+        pass
+    logging.shutdown()
+    # Everything has ended that was asked to; a thread that hangs on a broker would be waited for.
+    os._exit(0)

@@ -1,6 +1,10 @@
 """What /healthz and /readyz say while something is away, hangs, or is busy."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -246,3 +250,34 @@ def test_probes_are_answered_while_every_thread_of_requests_is_busy(
 def _get(api: Api, path: str) -> int:
     with httpx.Client(base_url=api.url, trust_env=False, timeout=90) as client:
         return client.get(path, headers={"Authorization": f"Bearer {KEY}"}).status_code
+
+
+def test_the_process_stops_while_its_broker_hangs(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clipwise_api"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "CLIPWISE_DATA_DIR": str(settings.data_dir),
+                "CLIPWISE_DATABASE_URL": settings.database,
+                "CLIPWISE_BROKER_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}/0",
+                "CLIPWISE_API_KEY": KEY,
+                "CLIPWISE_PORT": "0",
+            },
+        )
+        try:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if "listening on" in line)
+            url = f"http://127.0.0.1:{line.split()[-1]}"
+            with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+                # The job's message is what hangs.
+                headers = {"Authorization": f"Bearer {KEY}"}
+                assert client.post("/v1/jobs", json=JOB, headers=headers).status_code == 201
+                assert client.get("/readyz").json()["status"] == "degraded"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            process.wait()
