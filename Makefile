@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 3 --dist lo
 
 export CLIPWISE_DATA_DIR ?= $(CURDIR)/.clipwise
 
-.PHONY: help demo up test check format client bench bench-engine clean
+.PHONY: help demo up test check format client faults bench bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ format: $(BIN)/.dev ## rewrite the code in the house's format
 client: $(BIN)/.dev frontend/node_modules/.installed ## write openapi.json and the dashboard's client anew
 	@$(BIN)/python -m clipwise_api.openapi > frontend/openapi.json
 	@$(NPM) run client
+
+faults: $(BIN)/.dev ## 200 jobs while processes are killed, frozen and cut off; ARGS="--seed N" repeats one
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(BIN)/.bench $(DASHBOARD) ## what the service and the engine cost, measured side by side
 	@$(BIN)/python -m tests.benchmarks.service

