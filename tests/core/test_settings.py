@@ -3,6 +3,7 @@
 import pytest
 
 from clipwise.settings import Settings
+from tests.conftest import ROOT
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,3 +13,9 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
     for name in ("API_KEY", "PORT", "HOST", "QUEUES", "DATABASE_URL", "PUBLIC_URL"):
         monkeypatch.setenv(f"CLIPWISE_{name}", "")
     assert Settings() == unset
+
+
+def test_every_variable_is_written_down() -> None:
+    written = (ROOT / "docs" / "deployment.md").read_text()
+    missing = [name for name in Settings.model_fields if f"`CLIPWISE_{name.upper()}`" not in written]
+    assert missing == []
