@@ -1,5 +1,6 @@
 """What Prometheus is given: by the database for everybody alike, by each process for itself."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from clipwise.store.tables import AttemptRow, JobRow, OutboxRow, WorkerRow
 from clipwise_api import fleet_collector
 from clipwise_api.fleet_collector import Kept, Rising
 from tests.api.conftest import JOB, Api, start
+from tests.conftest import ROOT
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -312,3 +314,10 @@ def test_numbers_rise_by_what_is_new_and_never_fall() -> None:
     assert seen == [(5.0, 50.0), (5.0, 50.0), (6.0, 65.0), (6.0, 65.0), (8.0, 66.0)]
     assert rising.of({})[("a",)] == (8.0, 66.0)
     assert rising.of({("a",): (1.0, 1.0), ("b",): (2.0, 2.0)}) == {("a",): (9.0, 67.0), ("b",): (2.0, 2.0)}
+
+
+def test_the_metrics_that_are_written_down_are_those_that_are_given(owner: httpx.Client) -> None:
+    owner.get("/v1/jobs")
+    given = set(re.findall(r"^# TYPE (clipwise_\w+) ", owner.get("/metrics").text, re.MULTILINE))
+    written = set(re.findall(r"\bclipwise_(?!api)\w+", (ROOT / "docs" / "deployment.md").read_text()))
+    assert written == given
