@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,66 @@ def test_cancelling(call: Call, service: Service) -> None:
     assert json.loads(call("show", job_id, "--json", code=1).stderr)["code"] == "not_found"
 
 
+def test_a_job_is_paused_and_goes_on(call: Call, service: Service, tmp_path: Path) -> None:
+    long = {**JOB, "training": {"steps": 10_000_000}, "privacy": None}
+    job_id = call("submit", "-", stdin=json.dumps(long)).stdout.strip()
+    with service.client() as client:
+
+        def wait_for(*statuses: str) -> None:
+            deadline = time.monotonic() + 60
+            while client.job(job_id).status not in statuses:
+                assert time.monotonic() < deadline, client.job(job_id)
+                time.sleep(0.1)
+
+        wait_for("running")
+        assert re.search(r"paus(ing|ed)", call("pause", job_id).stdout)
+        wait_for("paused")
+        paused = client.job(job_id)
+    attempts = as_json(call("attempts", job_id, "--json"))
+    assert [(attempt["number"], attempt["outcome"]) for attempt in attempts] == [(1, "paused")]
+    assert attempts[0]["worker_id"] in call("attempts", job_id).stdout
+    checkpoints = as_json(call("checkpoints", job_id, "--json"))
+    assert checkpoints[0]["step"] == paused.checkpoint_step
+    assert f"{checkpoints[0]['size']:,}" in call("checkpoints", job_id).stdout
+    step = str(checkpoints[0]["step"])
+    (path,) = call("download", job_id, "--checkpoint", step, "--to", str(tmp_path)).stdout.split()
+    assert Path(path).stat().st_size == checkpoints[0]["size"]
+    assert f"step {step}" in call("show", job_id).stdout
+    assert re.search(r"queued|running", call("resume", job_id).stdout)
+    with service.client() as client:
+        wait_for("running")
+        assert client.job(job_id).attempt == 2
+    call("cancel", job_id)
+    with service.client() as client:
+        assert client.wait(job_id, timeout=30).status == "cancelled"
+
+
+def test_jobs_are_made_from_others_and_changed_together(call: Call, finished: str) -> None:
+    arguments = ("--set", "training.steps=5", "--set", 'tags={"made_by": "bulk"}', "--set", "name=null")
+    cloned = as_json(call("clone", finished, *arguments, "--json"))
+    assert cloned["parent"] == {"id": finished, "verb": "clone"}
+    assert (cloned["spec"]["training"]["steps"], cloned["name"], cloned["tags"]) == (
+        5,
+        None,
+        {"made_by": "bulk"},
+    )
+    assert "/training/steps is -5: " in call("clone", finished, "--set", "training.steps=-5", code=1).stderr
+    held = {**JOB, "resources": {"queue": "nobody"}, "tags": {"made_by": "held"}}
+    ids = [call("submit", "-", stdin=json.dumps(held)).stdout.strip() for _ in range(3)]
+    assert call("retry", ids[0], code=1).stderr.startswith("error: cannot retry job")
+    selection = ("--all", "--queue", "nobody", "--tag", "made_by:held")
+    assert "add --yes" in call("cancel", *selection, code=2).stderr
+    done = call("cancel", *selection, "--yes")
+    assert sorted(done.stdout.split()) == sorted(ids)
+    assert done.stderr == "cancel: 3 done, 0 refused\n"
+    again = call("retry", ids[0]).stdout.strip()
+    assert again in call("jobs", "--parent", ids[0]).stdout
+    assert json.loads(call("cancel", "--all", "--queue", "nobody", "--yes", "--json").stdout)["changed"] == [
+        again
+    ]
+    assert len(call("delete", *selection, "--mine", "-y").stdout.split()) == 4
+
+
 def test_the_plan(call: Call) -> None:
     plan = as_json(call("plan", "-", "--json", stdin=json.dumps(JOB)))
     assert plan["steps"] == 40
@@ -191,6 +252,22 @@ def test_the_catalogue_and_the_machines(call: Call) -> None:
     assert "cpu" in call("workers").stdout
     assert "cpu" in [queue["name"] for queue in as_json(call("queues", "--json"))]
     assert "cpu" in call("queues").stdout
+
+
+def test_a_worker_is_drained_and_takes_jobs_again(call: Call) -> None:
+    (worker_id,) = [worker["id"] for worker in as_json(call("workers", "--json")) if worker["alive"]]
+    try:
+        assert call("workers", "drain", worker_id).stdout == f"{worker_id} is draining\n"
+        assert "draining" in call("workers").stdout
+        job_id = call("submit", "-", stdin=json.dumps(JOB)).stdout.strip()
+        reason = as_json(call("show", job_id, "--json"))["status_reason"]
+        # Its noise may have to be calibrated first.
+        assert reason is None or f"is draining ({worker_id})" in reason["message"]
+    finally:
+        assert as_json(call("workers", "undrain", worker_id, "--json"))["draining"] is False
+    call("events", job_id, "--follow")
+    assert as_json(call("show", job_id, "--json"))["status"] == "succeeded"
+    assert "there is no worker 'wrk_none'" in call("workers", "drain", "wrk_none", code=1).stderr
 
 
 def test_a_sign_in_link(call: Call, service: Service) -> None:
