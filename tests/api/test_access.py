@@ -134,6 +134,19 @@ def test_a_key_is_shown_once_listed_without_its_secret_and_revoked(api: Api, own
     assert owner.get("/v1/jobs").status_code == 200
 
 
+def test_a_key_is_made_once_under_its_idempotency_key(owner: httpx.Client) -> None:
+    headers, new = {"Idempotency-Key": "k"}, {"name": "ci", "role": "analyst"}
+    made = owner.post("/v1/api_keys", json=new, headers=headers)
+    again = owner.post("/v1/api_keys", json=new, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (201, made.json()["id"])
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json()["secret"] is None
+    assert len(owner.get("/v1/api_keys").json()["data"]) == 2
+    for path, body in (("/v1/api_keys", {**new, "role": "owner"}), ("/v1/jobs", JOB)):
+        other = owner.post(path, json=body, headers=headers)
+        assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
+
+
 @pytest.fixture
 def browser(api: Api, owner: httpx.Client) -> Iterator[httpx.Client]:
     """A browser that was signed in by a link."""

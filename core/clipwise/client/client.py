@@ -200,7 +200,7 @@ class Client:
         """Put a paused job back into its queue; one that waits or runs already is returned as it is.
 
         Raises:
-            RequestConflict: if it is not paused.
+            RequestConflict: if it is stopping, or has ended.
         """
         return self._change(job_id, "resume", {JobStatus.QUEUED, JobStatus.RUNNING})
 
