@@ -199,8 +199,6 @@ class History:
         while len(self.accepted) - before < self.jobs and not over.is_set():
             if self._open() < OPEN_AT_ONCE:
                 self.submit(self._keys.randrange(2))
-                if self._keys.random() < 0.4:
-                    self._wish()
             else:
                 time.sleep(0.2)
 
@@ -229,6 +227,8 @@ class History:
                 self.observer.look()
             if looks % 8 == 0:
                 self._resume_all()
+            if looks % 12 == 4:
+                self._wish()
 
     def _references(self) -> dict[str, dict[str, torch.Tensor]]:
         """Run each kind of job once, before anything is disturbed, and take the weights of the plain ones."""

@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -62,15 +62,21 @@ def test_workers_of_this_host_whose_process_is_gone_are_found_soon(engine: Engin
 
 
 def test_what_dead_workers_had_fetched_is_removed(engine: Engine, tmp_path: Path) -> None:
-    for worker_id in ("wkr_me", "wkr_alive", "wkr_gone"):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for worker_id in ("wkr_me", "wkr_alive", "wkr_gone", "wkr_cut_off", "wkr_never_seen"):
         (tmp_path / worker_id / "job_1-1").mkdir(parents=True)
         (tmp_path / worker_id / "job_1-1" / "rows.arrow").write_text("rows")
     with transaction(engine) as session:
         workers.register(session, info("wkr_alive", os.getppid()))
+        workers.register(session, info("wkr_cut_off", os.getppid()))
+        workers.register(session, info("wkr_gone", dead.pid))
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        session.execute(update(WorkerRow).where(WorkerRow.id != "wkr_alive").values(heartbeat_at=long_ago))
     presence = presence_of(engine, info("wkr_me", os.getpid()), tmp_path)
     presence.start()
-    assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} >= {"wkr_me", "wkr_alive"}
-    assert not (tmp_path / "wkr_gone").exists()
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert left == {"wkr_me", "wkr_alive", "wkr_cut_off"}
     presence.stop()
     assert not (tmp_path / "wkr_me").exists()
-    assert living(engine) == {"wkr_alive"}
+    assert living(engine) == {"wkr_alive", "wkr_cut_off"}

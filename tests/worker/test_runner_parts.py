@@ -1,5 +1,6 @@
 """The runner's parts: reasons of failures, and rows in memory or on disk."""
 
+import errno
 from pathlib import Path
 from types import CodeType
 
@@ -11,7 +12,7 @@ from clipwise.data.builtin import BUILTINS, write_rows
 from clipwise.errors import InvalidData, InvalidSpec, UnsupportedModule
 from clipwise.jobs.states import ReasonCode
 from clipwise_worker.encoded_rows import EncodedRows
-from clipwise_worker.failures import DatasetUnreadable, failure_of
+from clipwise_worker.failures import DatasetUnreadable, failure_of, is_full_disk
 from clipwise_worker.threads import multiplications, wanted
 
 
@@ -99,3 +100,10 @@ def test_a_small_step_has_one_thread_unless_the_environment_says_otherwise() -> 
     assert wanted({}, 1e6)
     assert not wanted({}, 1e12)
     assert not wanted({"OMP_NUM_THREADS": "4"}, 1e6)
+
+
+def test_a_full_disk_is_the_worker_s_trouble_and_not_the_job_s() -> None:
+    assert is_full_disk(OSError(errno.ENOSPC, "No space left on device"))
+    assert is_full_disk(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert not is_full_disk(OSError(errno.EACCES, "Permission denied"))
+    assert not is_full_disk(RuntimeError("index 28 is out of range"))

@@ -1,5 +1,6 @@
 """Why an attempt cannot go on, in a closed list of reasons and without the value of any row."""
 
+import errno
 import traceback
 from typing import Any
 
@@ -7,6 +8,7 @@ from clipwise.errors import ClipwiseError, InvalidData, InvalidInput
 from clipwise.jobs.states import ReasonCode
 from clipwise_worker.messages import Failed
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NOTHING_LEFT = (
     "the runner ran out of memory; set training.microbatch_size lower, take a smaller model, or give the "
     "worker more memory"
@@ -43,6 +45,14 @@ def failure_of(error: BaseException, *, private: bool, plugin_packages: frozense
         return Failed(code=code, message=f"{name}{place}", traceback="\n".join([*lines, name]))
     text = "".join(traceback.format_exception(error))
     return Failed(code=code, message=f"{name}: {error}{place}"[:2000], traceback=text)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether `error` says that a disk is full or over quota: the worker's trouble, not the job's."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    # How safetensors, which writes the weights, passes it on.
+    return any(f"(os error {number})" in str(error) for number in FULL)
 
 
 def _code(error: BaseException, plugin_packages: frozenset[str]) -> ReasonCode:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from clipwise.jobs.recovery import Recovery
 from clipwise.store import leases, reaper, workers
 from clipwise.store.sessions import reading, transaction
+from clipwise.store.tables import WorkerRow
 from clipwise.store.workers import WorkerInfo
 from clipwise_worker.slots import Slots
 from clipwise_worker.stopping import Stopping
@@ -144,9 +145,16 @@ class Presence:
         if not found - {self._worker.id}:
             return
         with reading(self._engine) as session:
-            living = {worker.id for worker in workers.alive(session, 2 * self._lease_seconds)}
-        for name in found - living - {self._worker.id}:
-            shutil.rmtree(self._folders / name, ignore_errors=True)
+            rows = workers.by_id(session, found)
+        for name in found - {self._worker.id}:
+            # A worker that was not heard of may be cut off from the database, and still at work.
+            if (row := rows.get(name)) is None or not self._may_live(row):
+                shutil.rmtree(self._folders / name, ignore_errors=True)
+
+    def _may_live(self, other: WorkerRow) -> bool:
+        if other.stopped_at is not None:
+            return False
+        return other.host != self._worker.host or (other.pid != self._worker.pid and _lives(other.pid))
 
 
 def _lives(pid: int) -> bool:

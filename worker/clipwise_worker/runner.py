@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipwise_worker.failures import failure_of
-from clipwise_worker.messages import Assignment, Message, PhaseChanged
+from clipwise_worker.failures import failure_of, is_full_disk
+from clipwise_worker.messages import Assignment, Interrupted, Message, PhaseChanged
 from clipwise_worker.runner_channel import Channel, Control, die_with_parent
 
 
@@ -64,6 +64,8 @@ def _last_message(folder: Path, channel: Channel, control: Control) -> Message:
         plugin_packages = task.plugin_packages
         return execute(task, assignment, send=channel.send, control=control)
     except Exception as error:
+        if is_full_disk(error):
+            return Interrupted(message="the worker's disk is full", charged_steps=None)
         return failure_of(error, private=private, plugin_packages=plugin_packages)
 
 

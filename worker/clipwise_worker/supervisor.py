@@ -417,7 +417,7 @@ class Supervisor:
             if isinstance(said, Stopped | Interrupted) and self._curve is not None:
                 # It has said how far it came: what was charged beyond that was never run.
                 ran = max(said.charged_steps or 0, self.claimed.charged_steps)
-                if ran < self._charged:
+                if said.charged_steps is not None and ran < self._charged:
                     delta = float(self.claimed.plan["delta"])
                     charges.charge(session, attempt, ran, epsilon=self._curve.after(ran), delta=delta)
             if isinstance(ending, Release):

@@ -1,6 +1,6 @@
 """Worker processes: who is there, what they can run, and when they were last heard of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -137,6 +137,12 @@ def muster(session: Session) -> tuple[datetime, list[Mustered]]:
         for row in rows
         if row.id is not None
     ]
+
+
+def by_id(session: Session, worker_ids: Collection[str]) -> dict[str, WorkerRow]:
+    """Return the workers with these ids, whatever has become of them."""
+    rows = session.scalars(select(WorkerRow).where(WorkerRow.id.in_(worker_ids)))
+    return {row.id: row for row in rows}
 
 
 def silent(session: Session, host: str, for_seconds: float) -> list[WorkerRow]:
