@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_a_stream_shows_events_and_progress_and_ends_with_the_job(api: Api, owne
     thread.start()
     time.sleep(0.5)
     add_events(api, job_id, 3)
-    advance(api, job_id, status=JobStatus.RUNNING, phase="training", step=4, epsilon=0.5, delta=1e-5)
+    owned = {"status": JobStatus.RUNNING, "lease_expires_at": datetime.now(UTC) + timedelta(hours=1)}
+    advance(api, job_id, **owned, phase="training", step=4, epsilon=0.5, delta=1e-5)
     time.sleep(0.6)
     owner.post(f"/v1/jobs/{job_id}/cancel")
     with transaction(api.services.engine) as session:

@@ -64,7 +64,7 @@ def test_every_default_is_written_out() -> None:
     assert document["clipping"] is None
     assert document["privacy"] is None
     assert document["evaluation"] == {"fraction": 0.2, "every_steps": None}
-    assert document["resources"] == {"queue": "cpu", "gpus": 0}
+    assert document["resources"] == {"queue": "cpu", "gpus": 0, "priority": 0}
 
 
 @pytest.mark.parametrize(
