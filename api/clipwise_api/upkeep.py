@@ -4,17 +4,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import TypeVar
 
 from clipwise import logs
 from clipwise.jobs.recovery import Recovery
-from clipwise.store import access, idempotency, keys, orphans, reaper
+from clipwise.store import access, idempotency, keys, orphans, outbox, reaper
 from clipwise.store.sessions import transaction
 from clipwise_api.services import ServiceSet
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 RELAY_SECONDS = 1.0
+RELAY_PAUSE_SECONDS = 0.05
+"""Between two looks at the outbox: what is submitted meanwhile goes out together."""
 FILES_SECONDS = 5.0
 EXPIRY_SECONDS = 600.0
 KEYS_SECONDS = 30.0
@@ -48,7 +52,10 @@ class Upkeep:
         wake = self._services.outbox_filled
 
         async def relay() -> None:
-            await self._in_thread(self._services.delivery.relay)
+            sent = await self._in_thread(self._services.delivery.relay)
+            if sent == outbox.AT_ONCE:
+                return  # there may be more
+            await asyncio.sleep(RELAY_PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(RELAY_SECONDS):
                     await wake.wait()
@@ -77,8 +84,8 @@ class Upkeep:
                     log.warning("%s has to wait: %s", what, type(error).__name__, exc_info=error)
                 await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SECONDS))
 
-    async def _in_thread(self, work: Callable[[], object]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, partial(work))
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _reap(self) -> None:
         with transaction(self._services.engine) as session:

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, insert, or_, select
+from sqlalchemy import ColumnElement, Insert, String, bindparam, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from clipwise.errors import NotFound
@@ -14,10 +15,9 @@ from clipwise.jobs.states import OWNED, JobStatus
 from clipwise.store import cursors, outbox
 from clipwise.store.attempts import wait_until
 from clipwise.store.events import NewEvent, write_first
-from clipwise.store.tables import DatasetRow, JobRow, JobTagRow, PopulationRow, Table
+from clipwise.store.tables import DatasetRow, JobRow, JobTagRow, Json, PopulationRow, Table
 
 Sort = Literal["-created_at", "created_at", "name", "-name"]
-_ADD_TAGS = insert(Table.metadata.tables["job_tags"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +117,8 @@ def add(
     session.add(row)
     session.flush()
     if spec.tags:
-        tags = [{"job_id": job_id, "key": key, "value": value} for key, value in spec.tags.items()]
-        session.execute(_ADD_TAGS, tags)
+        add_tags = _add_tags(session.get_bind().dialect.name)
+        session.execute(add_tags, {"job_id": job_id, "tags": dict(spec.tags)})
     write_first(session, job_id, events)
     if plan is not None:
         outbox.add(session, queue, job_id)
@@ -212,6 +212,16 @@ def running_on(session: Session, worker_ids: Sequence[str]) -> dict[str, list[st
     for worker_id, job_id in session.execute(query.order_by(JobRow.id)):
         found.setdefault(str(worker_id), []).append(job_id)
     return found
+
+
+@cache
+def _add_tags(dialect: str) -> Insert:
+    # All of them in one statement of the same text, however many there are.
+    document = bindparam("tags", type_=Json)
+    each = func.jsonb_each_text(document) if dialect == "postgresql" else func.json_each(document)
+    tag = each.table_valued("key", "value")
+    source = select(bindparam("job_id", type_=String()), tag.c.key, tag.c.value)
+    return insert(Table.metadata.tables["job_tags"]).from_select(["job_id", "key", "value"], source)
 
 
 def _with_dataset(query: Any) -> Any:

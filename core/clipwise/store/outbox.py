@@ -8,11 +8,14 @@ from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.orm import Session
 
 from clipwise.store.sessions import reading, transaction
-from clipwise.store.tables import OutboxRow, Table
+from clipwise.store.tables import Table
 
 log = logging.getLogger(__name__)
 
-_ADD = insert(Table.metadata.tables["outbox"]).inline()
+AT_ONCE = 100
+"""Most messages that go out in one call."""
+OUTBOX = Table.metadata.tables["outbox"]
+_ADD = insert(OUTBOX).inline()
 
 
 def add(session: Session, queue: str, job_id: str | None = None) -> None:
@@ -20,7 +23,7 @@ def add(session: Session, queue: str, job_id: str | None = None) -> None:
     session.execute(_ADD, {"queue": queue, "job_id": job_id, "created_at": datetime.now(UTC)})
 
 
-def relay(engine: Engine, publish: Callable[[str], None], limit: int = 100) -> int:
+def relay(engine: Engine, publish: Callable[[str], None], limit: int = AT_ONCE) -> int:
     """Publish up to `limit` waiting messages, oldest first, and return how many went out.
 
     A message is deleted after it was published: it goes out at least once, and twice when two relays
@@ -32,9 +35,8 @@ def relay(engine: Engine, publish: Callable[[str], None], limit: int = 100) -> i
         limit: most messages in one call.
     """
     with reading(engine) as session:
-        waiting = session.execute(
-            select(OutboxRow.id, OutboxRow.queue).order_by(OutboxRow.id).limit(limit)
-        ).all()
+        oldest = select(OUTBOX.c.id, OUTBOX.c.queue).order_by(OUTBOX.c.id).limit(limit)
+        waiting = session.execute(oldest).all()
     sent: list[int] = []
     for row_id, queue in waiting:
         try:
@@ -45,5 +47,5 @@ def relay(engine: Engine, publish: Callable[[str], None], limit: int = 100) -> i
         sent.append(row_id)
     if sent:
         with transaction(engine) as session:
-            session.execute(delete(OutboxRow).where(OutboxRow.id.in_(sent)))
+            session.execute(delete(OUTBOX).where(OUTBOX.c.id.in_(sent)))
     return len(sent)
