@@ -27,6 +27,9 @@ class Consumer:
 
     def __init__(self, app: Celery, queues: Sequence[str], slots: int) -> None:
         app.conf.task_queues = [queue_of(queue) for queue in queues]
+        # Threads of the pool look their task up in the process's default application, and find none in
+        # another one, without a word.
+        app.set_default()
         self._app = app
         self._slots = slots
         self._stopping = threading.Event()
