@@ -60,8 +60,9 @@ def until(api: Api, job_id: str, status: JobStatus) -> JobRow:
 
 
 def test_the_api_puts_a_lost_job_back_says_so_and_wakes_a_worker(
-    settings: Settings, written: list[dict[str, object]]
+    settings: Settings, written: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("clipwise_api.upkeep.RELAY_SECONDS", 600.0)  # it sends when it is woken, or never
     running = start(settings.model_copy(update={"retry_seconds": 7.0}))
     try:
         job_id = lose(running)
