@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from clipwise.errors import StaleToken
 from clipwise.jobs.states import Phase
-from clipwise.redaction import redacted
+from clipwise.redaction import LineRedactor
 from clipwise.store import reports
 from clipwise.store.attempts import Attempt
 from clipwise.store.outages import is_outage
@@ -77,6 +77,7 @@ class Reporter:
         self._closing = False
         self._given_up = threading.Event()
         self._events = 0
+        self._redactors: defaultdict[str, LineRedactor] = defaultdict(LineRedactor)
         self._phase: str = Phase.STARTING  # the claim has written it
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
@@ -114,9 +115,9 @@ class Reporter:
 
     def line(self, stream: str, text: str) -> None:
         """Take a line of output; printing never makes a runner wait, of too many the last are kept."""
-        line = Line(stream=stream, text=redacted(text), at=datetime.now(UTC))
         with self._changed:
-            self._batch.lines.append(line)
+            clean = self._redactors[stream].redacted(text)
+            self._batch.lines.append(Line(stream=stream, text=clean, at=datetime.now(UTC)))
 
     def close(self, within_seconds: float) -> None:
         """Write what is left, and give up after so many seconds."""

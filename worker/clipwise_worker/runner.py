@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipwise import logs
 from clipwise_worker.failures import failure_of, is_full_disk
 from clipwise_worker.messages import Assignment, Interrupted, Message, PhaseChanged
 from clipwise_worker.runner_channel import Channel, Control, die_with_parent
@@ -56,6 +57,7 @@ def _last_message(folder: Path, channel: Channel, control: Control) -> Message:
     try:
         assignment = Assignment.model_validate_json((folder / "attempt.json").read_bytes())
         control.wait_seconds = assignment.wait_seconds
+        logs.configure_runner(job_id=assignment.job_id, attempt=assignment.attempt)
         private = assignment.spec.get("privacy") is not None
         # Here and nowhere else torch comes in; the supervisor is listening by now.
         from clipwise_worker.execution import Task, execute

@@ -8,7 +8,7 @@ IDLE_IN_TRANSACTION = "25P03"
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether `error` says that the database is away or was lost, and not that the request is wrong."""
+    """Return whether `error` says that the database is away, and not that the request is wrong."""
     if isinstance(error, PoolTimeout | OperationalError | InterfaceError):
         return True
     if not isinstance(error, DBAPIError):

@@ -23,6 +23,7 @@ EVERY_SECONDS = 1.0
 WAKE_SECONDS = 10.0
 STUCK_SECONDS = 30.0
 """A worker that works has long stopped an attempt that it was asked to stop, or whose time is over."""
+STUCK_PAUSE_SECONDS = 180.0
 AT_ONCE = 100
 
 
@@ -78,17 +79,19 @@ def _put_back_expired(session: Session, now: datetime, recovery: Recovery, reape
 def _end_overdue(session: Session, now: datetime, reaped: Reaped) -> None:
     """End what its own supervisor should have ended when `limits.max_runtime_seconds` were over."""
     running = session.execute(
-        select(JobRow.id, JobRow.ran_seconds, JobRow.spec["limits"], AttemptRow.started_at)
+        select(JobRow.id, JobRow.token, JobRow.ran_seconds, JobRow.spec["limits"], AttemptRow.started_at)
         .join(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempt))
         .where(JobRow.status == JobStatus.RUNNING)
     )
-    over = [
-        job_id
-        for job_id, before, limits, began in running
+    over = {
+        job_id: token
+        for job_id, token, before, limits, began in running
         if before + (now - began).total_seconds()
         > (limits or {}).get("max_runtime_seconds", float("inf")) + STUCK_SECONDS
-    ]
+    }
     for row in _held(session, JobRow.id.in_(over), JobRow.status == JobStatus.RUNNING) if over else ():
+        if row.token != over[row.id]:
+            continue  # another attempt has begun since it was looked at
         attempts.finish(session, _owner(row), attempts.MAX_RUNTIME)
         reaped.ended.append(row.id)
 
@@ -97,7 +100,9 @@ def _stop_stuck(session: Session, now: datetime, recovery: Recovery, reaped: Rea
     """Take a job from a worker that renews its lease, but does not do what it was asked for."""
     since = now - timedelta(seconds=STUCK_SECONDS)
     cancelling = (JobRow.status == JobStatus.CANCELLING) & (JobRow.cancel_requested_at < since)
-    pausing = (JobRow.status == JobStatus.PAUSING) & (JobRow.pause_requested_at < since)
+    # A pause waits for a step and a checkpoint, which may take their time.
+    long_ago = now - timedelta(seconds=STUCK_PAUSE_SECONDS)
+    pausing = (JobRow.status == JobStatus.PAUSING) & (JobRow.pause_requested_at < long_ago)
     slow = Release(message="the worker did not stop the attempt in time")
     for row in _held(session, or_(cancelling, pausing)):
         became = attempts.release(session, _owner(row), slow, recovery)

@@ -31,6 +31,14 @@ from clipwise.store.tables import UtcDateTime
 BUSY_TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 0.01
 IDLE_IN_TRANSACTION_SECONDS = 10
+PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""After how long a PostgreSQL whose host is gone without a word counts as away (libpq's names and units)."""
 TRUSTED_SECONDS = 1.0
 """A connection that was idle for longer is tried before it is used: the server may have gone meanwhile."""
 
@@ -50,7 +58,13 @@ def connect(url: str) -> Engine:
         return engine
     # The connection that came back last is taken first: its statements are prepared, and others may rest.
     engine = create_engine(
-        parsed, pool_use_lifo=True, pool_size=16, max_overflow=16, pool_timeout=10, hide_parameters=True
+        parsed,
+        connect_args=PATIENCE,
+        pool_use_lifo=True,
+        pool_size=16,
+        max_overflow=16,
+        pool_timeout=10,
+        hide_parameters=True,
     )
     event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "checkin", _note_use)

@@ -16,7 +16,7 @@ from clipwise.jobs.states import JobStatus, ReasonCode
 from clipwise.store import attempts, claims, leases, outbox, reaper
 from clipwise.store.attempts import Attempt, Outcome
 from clipwise.store.claims import Capacity
-from clipwise.store.reaper import STUCK_SECONDS, WAKE_SECONDS, Reaped
+from clipwise.store.reaper import STUCK_PAUSE_SECONDS, STUCK_SECONDS, WAKE_SECONDS, Reaped
 from clipwise.store.sessions import reading, transaction
 from clipwise.store.tables import AttemptRow, DutyRow, EventRow, JobRow, OutboxRow
 
@@ -197,7 +197,8 @@ def test_a_job_without_limits_runs_for_ever(engine: Engine, claim: Claim) -> Non
 def test_a_worker_that_does_not_stop_loses_the_job(
     engine: Engine, claim: Claim, status: JobStatus, asked: str, becomes: JobStatus, late: bool
 ) -> None:
-    attempt = claim(status=status, **{asked: ago(STUCK_SECONDS + (1 if late else -5))})
+    patience = STUCK_PAUSE_SECONDS if status == JobStatus.PAUSING else STUCK_SECONDS
+    attempt = claim(status=status, **{asked: ago(patience + (1 if late else -5))})
     reaped = reap(engine)
     assert reaped.interrupted + reaped.ended == ([attempt.job_id] if late else [])
     row = job(engine, attempt)
