@@ -25,6 +25,7 @@ def test_a_private_statement_has_everything_to_check_it_by() -> None:
         "sampling_rate": 0.1,
         "expected_batch_size": 12.0,
         "steps": 7,
+        "discarded_steps": 0,
     }
     assert said["accountant"]["version"] == "0.6.0"
     assert said["code"]["version"] == clipwise.__version__
