@@ -3,6 +3,7 @@ import { keepPreviousData, queryOptions, useMutation, useQuery, useQueryClient }
 import { useRef } from "react";
 import { api, idempotencyKey, take } from "@/lib/api";
 import { useSettled } from "@/lib/hooks";
+import { mergePatch } from "@/lib/mergePatch";
 import { ProblemError } from "@/lib/problem";
 import type { Job, JsonObject, Plan } from "@/lib/wire";
 
@@ -56,7 +57,8 @@ export function usePlan(draft: JsonObject | null): PlanState {
   };
 }
 
-export function useSubmit() {
+/** Submit a draft: a new job or, with a `parent`, a clone of that one, which keeps the link to it. */
+export function useSubmit(parent: Job | undefined) {
   const client = useQueryClient();
   // The same draft, sent twice because an answer was lost, is one job.
   const sent = useRef({ draft: "", key: "" });
@@ -64,10 +66,13 @@ export function useSubmit() {
     mutationFn: (draft: JsonObject): Promise<Job> => {
       const text = JSON.stringify(draft);
       if (sent.current.draft !== text) sent.current = { draft: text, key: idempotencyKey() };
+      const header = { "Idempotency-Key": sent.current.key };
+      if (!parent) return take(api.POST("/v1/jobs", { params: { header }, body: body(draft) }));
+      const changes = mergePatch(parent.spec as unknown as JsonObject, draft);
       return take(
-        api.POST("/v1/jobs", {
-          params: { header: { "Idempotency-Key": sent.current.key } },
-          body: body(draft),
+        api.POST("/v1/jobs/{job_id}/clone", {
+          params: { path: { job_id: parent.id }, header },
+          body: { changes },
         }),
       );
     },

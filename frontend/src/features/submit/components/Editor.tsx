@@ -2,7 +2,7 @@ import { useState, type SyntheticEvent } from "react";
 import { useLocation } from "wouter";
 import { Segments } from "@/components/ui/Field";
 import { getAt, setAt } from "@/lib/pointer";
-import type { Dataset, JsonObject, Kind } from "@/lib/wire";
+import type { Dataset, Job, JsonObject, Kind } from "@/lib/wire";
 import { problemsByPointer, usePlan, useSubmit } from "../api/submit";
 import { errorAt, withoutPlace, type Form } from "./form";
 import { EvaluationSection, LabelsSection } from "./EndSections";
@@ -24,18 +24,21 @@ export function Editor({
   datasets,
   models,
   modules,
+  parent,
 }: {
   initial: JsonObject;
   datasets: readonly Dataset[];
   models: readonly Kind[];
   modules: readonly Kind[];
+  /** The job that is cloned. */
+  parent: Job | undefined;
 }) {
   const [draft, setDraft] = useState(initial);
   const [view, setView] = useState<View>("form");
   const [jsonValid, setJsonValid] = useState(true);
   const [, navigate] = useLocation();
   const planned = usePlan(jsonValid ? draft : null);
-  const submit = useSubmit();
+  const submit = useSubmit(parent);
   const problems = problemsByPointer(planned.error ?? submit.error);
   const form: Form = {
     draft,

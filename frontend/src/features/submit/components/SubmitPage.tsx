@@ -1,9 +1,11 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import { Link } from "wouter";
 import { ButtonLink } from "@/components/ui/Button";
 import { Page } from "@/components/ui/Page";
 import { Empty, Failed, Loading } from "@/components/ui/State";
 import { useParam } from "@/lib/address";
+import { nameOf } from "@/lib/outcome";
 import { datasetsQuery, jobQuery, modelsQuery } from "@/lib/queries";
 import type { Dataset, Job, JsonObject, Kind } from "@/lib/wire";
 import { modulesQuery } from "../api/submit";
@@ -17,7 +19,16 @@ export function SubmitPage() {
   const models = useQuery(modelsQuery);
   const modules = useQuery(modulesQuery);
   const source = useQuery({ ...jobQuery(from), enabled: from !== "" });
-  const about = "The plan beside the form shows what the job will cost, before anything runs.";
+  const about = (
+    <p>
+      {source.data && from !== "" && (
+        <>
+          A clone of <Link href={`/jobs/${from}`}>{nameOf(source.data)}</Link>: change what should be different.{" "}
+        </>
+      )}
+      The plan beside the form shows what the job will cost, before anything runs.
+    </p>
+  );
   const failed = [datasets, models, modules, source].find((query) => query.isError && query.data === undefined);
   // A data set that was confirmed a moment ago may not be in the list that is known.
   const [wanted] = useParam("dataset");
@@ -74,5 +85,5 @@ function Start({
       </div>
     );
   }
-  return <Editor initial={initial} datasets={usable} models={models} modules={modules} />;
+  return <Editor initial={initial} datasets={usable} models={models} modules={modules} parent={source} />;
 }
