@@ -28,6 +28,8 @@ export function useTitle(title: string): void {
   }, [title]);
 }
 
+const TYPING = "input:not([type=checkbox]), textarea, select, [contenteditable], dialog[open]";
+
 /** Call a handler by a key that is typed while no field has the focus and no dialog is open. */
 export function useShortcuts(handlers: Readonly<Record<string, (event: KeyboardEvent) => void>>): void {
   const current = useRef(handlers);
@@ -38,7 +40,9 @@ export function useShortcuts(handlers: Readonly<Record<string, (event: KeyboardE
     const listen = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       const target = event.target instanceof HTMLElement ? event.target : null;
-      if (target?.closest("input, textarea, select, [contenteditable], dialog[open]")) return;
+      if (target?.closest(TYPING)) return;
+      // Enter is the key of links and buttons themselves.
+      if (event.key === "Enter" && target?.closest("a, button")) return;
       const handler = current.current[event.key];
       if (!handler) return;
       event.preventDefault();

@@ -46,13 +46,6 @@ export function targetEpsilon(job: Job): number | null {
   return job.spec.privacy?.target_epsilon ?? job.plan?.epsilon ?? null;
 }
 
-export function share(job: Job): number | null {
-  if (job.status === "succeeded") return 1;
-  const progress = job.progress;
-  if (!progress || progress.steps <= 0) return null;
-  return progress.step / progress.steps;
-}
-
 /** Seconds that a job has run, up to now or its end. */
 export function elapsed(job: Job, now: number): number | null {
   if (!job.started_at) return null;

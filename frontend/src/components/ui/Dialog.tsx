@@ -39,6 +39,7 @@ export function Confirm({
   open,
   title,
   verb,
+  keep = "Keep it",
   danger = true,
   busy,
   error,
@@ -49,6 +50,8 @@ export function Confirm({
   open: boolean;
   title: string;
   verb: string;
+  /** The way back. */
+  keep?: string;
   danger?: boolean;
   busy: boolean;
   error: unknown;
@@ -61,7 +64,7 @@ export function Confirm({
       <div className="stack">{children}</div>
       <ProblemNote error={error} />
       <div className="dialog__actions">
-        <Button onClick={onClose}>Keep it</Button>
+        <Button onClick={onClose}>{keep}</Button>
         <Button look={danger ? "danger" : "primary"} busy={busy} onClick={onConfirm}>
           {verb}
         </Button>

@@ -1,11 +1,9 @@
 /** A job's events as they happen, by server-sent events; by polling where those do not come through. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useCallback, useState } from "react";
 import { api, take } from "@/lib/api";
-import { useVisible } from "@/lib/hooks";
-import { isTerminal, type Job, type JobEvent, type JobProgressed } from "@/lib/wire";
-
-export type Liveness = "live" | "polling" | "ended";
+import type { Job, JobEvent, JobProgressed } from "@/lib/wire";
+import { livenessOf, useStream, type Connection } from "./stream";
 
 const REFRESH_AFTER = 150;
 const LIMIT = 1000;
@@ -16,7 +14,6 @@ const LIMIT = 1000;
  */
 export function useEvents(id: string, active: boolean) {
   const client = useQueryClient();
-  const visible = useVisible();
   const [streaming, setStreaming] = useState(false);
   const list = useQuery({
     queryKey: ["job", id, "events"],
@@ -30,45 +27,40 @@ export function useEvents(id: string, active: boolean) {
     refetchInterval: active && !streaming ? 3_000 : false,
   });
 
-  const loaded = list.isSuccess;
-  useEffect(() => {
-    // A page in the background gives its connection back: a browser has six for each host.
-    if (!active || !visible || !loaded) return;
+  const connect = useCallback((): Connection => {
     const known = client.getQueryData<JobEvent[]>(["job", id, "events"]) ?? [];
     const source = new EventSource(`/v1/jobs/${encodeURIComponent(id)}/events?after=${known.at(-1)?.id ?? 0}`);
     let timer: number | undefined;
-    const refresh = () => {
-      timer ??= window.setTimeout(() => {
-        timer = undefined;
-        void client.invalidateQueries({ queryKey: ["job", id], exact: true });
-      }, REFRESH_AFTER);
+    const readAnew = () => {
+      timer = undefined;
+      void client.invalidateQueries({ queryKey: ["job", id], exact: true });
     };
-    const receive = (message: MessageEvent<string>) => {
-      const event = JSON.parse(message.data) as JobEvent;
-      client.setQueryData<JobEvent[]>(["job", id, "events"], (before = []) =>
-        before.some((one) => one.id === event.id) ? before : [...before, event],
-      );
-      refresh();
+    const refresh = () => {
+      timer ??= window.setTimeout(readAnew, REFRESH_AFTER);
     };
     source.addEventListener("progress", (message: MessageEvent<string>) => {
       const { object, ...moved } = JSON.parse(message.data) as JobProgressed;
-      client.setQueryData<Job>(["job", id], (before) => before && { ...before, ...moved });
-      // The last word, with result and times, is the job's own.
-      if (isTerminal(moved.status)) refresh();
+      const before = client.getQueryData<Job>(["job", id]);
+      client.setQueryData<Job>(["job", id], before && { ...before, ...moved });
+      // What else a new status brings, such as what may be done now, is the job's own to say.
+      if (before?.status !== moved.status) refresh();
     });
-    source.onopen = () => setStreaming(true);
-    source.onerror = () => {
-      setStreaming(false);
+    source.onmessage = (message: MessageEvent<string>) => {
+      const event = JSON.parse(message.data) as JobEvent;
+      client.setQueryData<JobEvent[]>(["job", id, "events"], (known = []) =>
+        known.some((one) => one.id === event.id) ? known : [...known, event],
+      );
       refresh();
     };
-    source.onmessage = receive;
-    return () => {
-      source.close();
+    source.onerror = refresh;
+    const close = () => {
+      // A job that has ended closes its stream, and its last word is still to be read.
+      if (timer === undefined) return;
       window.clearTimeout(timer);
-      setStreaming(false);
+      readAnew();
     };
-  }, [id, active, visible, loaded, client]);
-
-  const liveness: Liveness = !active ? "ended" : streaming ? "live" : "polling";
-  return { list, liveness };
+    return { source, close };
+  }, [client, id]);
+  useStream(active && list.isSuccess, connect, setStreaming);
+  return { list, liveness: livenessOf(active, streaming) };
 }

@@ -1,8 +1,9 @@
 /** One job: what it is, and what can be done to it. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { api, take } from "@/lib/api";
+import { useRef } from "react";
+import { api, idempotencyKey, take } from "@/lib/api";
 import { jobQuery } from "@/lib/queries";
-import { isTerminal, type Job, type LogLine } from "@/lib/wire";
+import { isTerminal, type Job } from "@/lib/wire";
 
 /** The job, read anew every two seconds while it is active; its events make that sooner. */
 export function useJob(id: string) {
@@ -17,6 +18,32 @@ export function useCancel(id: string) {
   return useMutation({
     mutationFn: (): Promise<Job> => take(api.POST("/v1/jobs/{job_id}/cancel", { params: { path: { job_id: id } } })),
     onSuccess: (job) => client.setQueryData(["job", id], job),
+    onSettled: () => client.invalidateQueries({ queryKey: ["job", id] }),
+  });
+}
+
+export type Verb = "pause" | "resume" | "retry";
+
+/** Pause, resume, or submit again; what comes back is the job, of a retry the new one. */
+export function useVerb(id: string) {
+  const client = useQueryClient();
+  // A retry that is asked for again because its answer was lost makes no second job.
+  const key = useRef("");
+  return useMutation({
+    mutationFn: (verb: Verb): Promise<Job> => {
+      const path = { job_id: id };
+      if (verb === "pause") return take(api.POST("/v1/jobs/{job_id}/pause", { params: { path } }));
+      if (verb === "resume") return take(api.POST("/v1/jobs/{job_id}/resume", { params: { path } }));
+      if (key.current === "") key.current = idempotencyKey();
+      return take(
+        api.POST("/v1/jobs/{job_id}/retry", { params: { path, header: { "Idempotency-Key": key.current } } }),
+      );
+    },
+    onSuccess: (job) => {
+      key.current = "";
+      client.setQueryData(["job", job.id], job);
+      return client.invalidateQueries({ queryKey: ["jobs"] });
+    },
     onSettled: () => client.invalidateQueries({ queryKey: ["job", id] }),
   });
 }
@@ -42,19 +69,4 @@ export function useArtifacts(id: string, finished: boolean) {
 
 export function artifactHref(id: string, name: string): string {
   return `/v1/jobs/${encodeURIComponent(id)}/artifacts/${encodeURIComponent(name)}`;
-}
-
-/** The last lines that the job's runner printed. */
-export function useLogs(id: string, active: boolean) {
-  return useQuery({
-    queryKey: ["job", id, "logs"],
-    queryFn: async (): Promise<LogLine[]> => {
-      const page = await take(
-        api.GET("/v1/jobs/{job_id}/logs", { params: { path: { job_id: id }, query: { tail: true, limit: 1000 } } }),
-      );
-      // Text is what a stream gives, and only those who ask for one get it.
-      return typeof page === "object" ? page.data : [];
-    },
-    refetchInterval: active ? 2_000 : false,
-  });
 }

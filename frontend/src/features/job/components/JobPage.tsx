@@ -1,17 +1,18 @@
-import { useState } from "react";
-import { useLocation } from "wouter";
-import { Button, ButtonLink } from "@/components/ui/Button";
+import { Link } from "wouter";
 import { StatusChip } from "@/components/ui/Chip";
-import { Confirm } from "@/components/ui/Dialog";
 import { Page } from "@/components/ui/Page";
-import { Failed, Loading } from "@/components/ui/State";
+import { Failed, Loading, ProblemNote } from "@/components/ui/State";
 import { Tabs } from "@/components/ui/Tabs";
+import { Ago } from "@/components/ui/Time";
 import { useParam } from "@/lib/address";
 import { nameOf } from "@/lib/outcome";
 import { isTerminal, type Job } from "@/lib/wire";
-import { useCancel, useDelete, useJob } from "../api/job";
-import { useEvents, type Liveness } from "../api/events";
+import { useEvents } from "../api/events";
+import { useJob, useVerb } from "../api/job";
+import type { Liveness } from "../api/stream";
+import { Actions } from "./Actions";
 import { Artifacts } from "./Artifacts";
+import { Attempts } from "./Attempts";
 import { Events } from "./Events";
 import { Gradients } from "./Gradients";
 import { JobStrip, Reason } from "./JobStrip";
@@ -26,6 +27,7 @@ const TABS = [
   { value: "privacy", label: "Privacy" },
   { value: "logs", label: "Logs" },
   { value: "events", label: "Events" },
+  { value: "attempts", label: "Attempts" },
   { value: "artifacts", label: "Artifacts" },
   { value: "spec", label: "Spec" },
 ] as const;
@@ -47,18 +49,20 @@ function Loaded({ job }: { job: Job }) {
   const [tab, setTab] = useParam("tab", "overview");
   const active = !isTerminal(job.status);
   const events = useEvents(job.id, active);
+  const verb = useVerb(job.id);
   const known = TABS.some((one) => one.value === tab) ? tab : "overview";
   return (
     <Page
       title={nameOf(job)}
       back={{ href: "/jobs", label: "Jobs" }}
       about={<Subtitle job={job} liveness={events.liveness} />}
-      actions={<Actions job={job} />}
+      actions={<Actions job={job} verb={verb} />}
     >
       <div aria-live="polite" className="visually-hidden">
         Status: {job.status}
         {job.phase ? `, ${job.phase}` : ""}
       </div>
+      <ProblemNote error={verb.error} />
       <Reason job={job} />
       <JobStrip job={job} />
       <Tabs label="About this job" value={known} tabs={TABS} onValue={setTab}>
@@ -67,6 +71,7 @@ function Loaded({ job }: { job: Job }) {
         {known === "privacy" && <PrivacyTab job={job} />}
         {known === "logs" && <Logs job={job} />}
         {known === "events" && <Events query={events.list} />}
+        {known === "attempts" && <Attempts job={job} />}
         {known === "artifacts" && <Artifacts job={job} />}
         {known === "spec" && <SpecTab job={job} />}
       </Tabs>
@@ -76,7 +81,40 @@ function Loaded({ job }: { job: Job }) {
 
 const LIVENESS: Record<Liveness, string> = { live: "live", polling: "refreshing", ended: "" };
 
+const MADE: Record<"clone" | "retry", string> = { clone: "cloned from", retry: "a retry of" };
+
 function Subtitle({ job, liveness }: { job: Job; liveness: Liveness }) {
+  return (
+    <span className="stack stack--tight">
+      <What job={job} liveness={liveness} />
+      <Where job={job} />
+    </span>
+  );
+}
+
+/** Where it comes from and who has it. */
+function Where({ job }: { job: Job }) {
+  return (
+    <span className="row small">
+      <span>
+        created <Ago at={job.created_at} />
+      </span>
+      {job.worker_id !== null && job.worker_id !== undefined && (
+        <span>
+          · on worker <span className="mono">{job.worker_id}</span>
+        </span>
+      )}
+      {job.priority !== 0 && <span>· priority {job.priority}</span>}
+      {job.parent && (
+        <span>
+          · {MADE[job.parent.verb]} <Link href={`/jobs/${job.parent.id}`}>{job.parent.id}</Link>
+        </span>
+      )}
+    </span>
+  );
+}
+
+function What({ job, liveness }: { job: Job; liveness: Liveness }) {
   return (
     <span className="row small">
       <StatusChip status={job.status} />
@@ -93,62 +131,5 @@ function Subtitle({ job, liveness }: { job: Job; liveness: Liveness }) {
       ))}
       {LIVENESS[liveness] !== "" && <span>· {LIVENESS[liveness]}</span>}
     </span>
-  );
-}
-
-function Actions({ job }: { job: Job }) {
-  const [, navigate] = useLocation();
-  const [asking, setAsking] = useState<"cancel" | "delete" | null>(null);
-  const cancel = useCancel(job.id);
-  const remove = useDelete(job.id);
-  const finished = isTerminal(job.status);
-  return (
-    <>
-      <ButtonLink href={`/submit?from=${job.id}`} icon="copy">
-        Clone
-      </ButtonLink>
-      {finished ? (
-        <Button icon="trash" onClick={() => setAsking("delete")}>
-          Delete
-        </Button>
-      ) : (
-        <Button
-          look="danger"
-          icon="cancel"
-          disabled={job.status === "cancelling"}
-          onClick={() => setAsking("cancel")}
-        >
-          {job.status === "cancelling" ? "Cancelling…" : "Cancel"}
-        </Button>
-      )}
-      <Confirm
-        open={asking === "cancel"}
-        title="Cancel this job?"
-        verb="Cancel the job"
-        busy={cancel.isPending}
-        error={cancel.error}
-        onConfirm={() => cancel.mutate(undefined, { onSuccess: () => setAsking(null) })}
-        onClose={() => setAsking(null)}
-      >
-        <p>
-          It stops within seconds and leaves no model.
-          {job.spec.privacy && " The privacy that its steps have spent stays spent."}
-        </p>
-      </Confirm>
-      <Confirm
-        open={asking === "delete"}
-        title="Delete this job?"
-        verb="Delete the job"
-        busy={remove.isPending}
-        error={remove.error}
-        onConfirm={() => remove.mutate(undefined, { onSuccess: () => navigate("/jobs") })}
-        onClose={() => setAsking(null)}
-      >
-        <p>
-          Its metrics, logs, events, model and privacy statement are deleted. Download what you need before; this cannot
-          be undone.
-        </p>
-      </Confirm>
-    </>
   );
 }

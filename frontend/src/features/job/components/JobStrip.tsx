@@ -4,7 +4,8 @@ import { Progress } from "@/components/ui/Progress";
 import { Note } from "@/components/ui/State";
 import { duration, integer, number, percent, title } from "@/lib/format";
 import { useNow } from "@/lib/hooks";
-import { elapsed, latest, outcome, share, targetEpsilon } from "@/lib/outcome";
+import { elapsed, latest, outcome, targetEpsilon } from "@/lib/outcome";
+import { share, standing } from "@/lib/standing";
 import { isTerminal, type Job } from "@/lib/wire";
 import { useMetrics } from "../api/metrics";
 
@@ -31,11 +32,11 @@ export function JobStrip({ job }: { job: Job }) {
     <section className="panel job-strip" aria-label="Progress and result">
       <div className="job-strip__progress">
         <div className="spread small">
-          <span>{stepText(job)}</span>
+          <span>{standing(job, now)}</span>
           <span className="muted">{remaining(job)}</span>
         </div>
         <Progress
-          value={job.status === "queued" || job.status === "validating" ? 0 : share(job)}
+          value={share(job)}
           tone={job.status === "running" ? "active" : statusTone(job.status)}
           label="Progress"
         />
@@ -54,13 +55,6 @@ export function JobStrip({ job }: { job: Job }) {
       <Stat label="Duration" value={duration(elapsed(job, now))} note={waited(job)} />
     </section>
   );
-}
-
-function stepText(job: Job): string {
-  if (job.status === "validating") return "Computing its noise";
-  if (job.status === "queued") return `Waiting for a worker of queue ${job.spec.resources.queue}`;
-  if (!job.progress) return isTerminal(job.status) ? "No step was run" : title(job.phase ?? "starting");
-  return `Step ${integer(job.progress.step)} of ${integer(job.progress.steps)}`;
 }
 
 function remaining(job: Job): string {

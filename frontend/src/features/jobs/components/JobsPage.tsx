@@ -10,6 +10,8 @@ import { useParam } from "@/lib/address";
 import { title } from "@/lib/format";
 import { useSettled, useShortcuts } from "@/lib/hooks";
 import { GROUPS, isGroup, jobsQuery, type Group } from "../api/jobs";
+import { BulkBar } from "./BulkBar";
+import { useChoice } from "./choice";
 import { JobsTable } from "./JobsTable";
 
 const GROUP_OPTIONS = (Object.keys(GROUPS) as Group[]).map((group) => ({ value: group, label: title(group) }));
@@ -25,6 +27,7 @@ export function JobsPage() {
   const jobs = useQuery(jobsQuery({ group, search: settled, tag, after }));
   const rows = jobs.data?.data ?? [];
   const [selected, setSelected] = useState<number | null>(null);
+  const choice = useChoice(rows.map((job) => job.id));
   const searchBox = useRef<HTMLInputElement>(null);
 
   const move = (by: number) => {
@@ -32,15 +35,16 @@ export function JobsPage() {
     setSelected(next);
     document.getElementById(`job-row-${next}`)?.scrollIntoView({ block: "nearest" });
   };
+  const current = selected === null ? undefined : rows[selected];
   const open = () => {
-    const job = selected === null ? undefined : rows[selected];
-    if (job) navigate(`/jobs/${job.id}`);
+    if (current) navigate(`/jobs/${current.id}`);
   };
   useShortcuts({
     j: () => move(1),
     k: () => move(-1),
     Enter: open,
     o: open,
+    x: () => current && choice.toggle(current.id),
     n: () => navigate("/submit"),
     "/": () => searchBox.current?.focus(),
   });
@@ -72,12 +76,14 @@ export function JobsPage() {
         {jobs.isPending && <Loading lines={8} />}
         {jobs.isError && rows.length === 0 && <Failed error={jobs.error} retry={() => void jobs.refetch()} />}
         {jobs.isSuccess && rows.length === 0 && <Nothing filtered={filtered} />}
-        {rows.length > 0 && <JobsTable jobs={rows} selected={selected} onTag={setTag} />}
+        {rows.length > 0 && <JobsTable jobs={rows} selected={selected} choice={choice} onTag={setTag} />}
         <Pager after={after} next={jobs.data?.next_cursor ?? null} />
       </div>
+      <BulkBar jobs={rows.filter((job) => choice.has(job.id))} onDone={choice.clear} />
       {rows.length > 0 && (
         <p className="small muted keys" aria-hidden="true">
-          <kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> open · <kbd>/</kbd> search · <kbd>n</kbd> new job
+          <kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> open · <kbd>x</kbd> select ·{" "}
+          <kbd>/</kbd> search · <kbd>n</kbd> new job
         </p>
       )}
     </Page>

@@ -4,16 +4,20 @@ import { Progress } from "@/components/ui/Progress";
 import { Ago } from "@/components/ui/Time";
 import { duration, number, percent } from "@/lib/format";
 import { useNow } from "@/lib/hooks";
-import { elapsed, nameOf, outcome, share, targetEpsilon } from "@/lib/outcome";
+import { elapsed, nameOf, outcome, targetEpsilon } from "@/lib/outcome";
+import { share, standing } from "@/lib/standing";
 import { isTerminal, type Job } from "@/lib/wire";
+import type { Choice } from "./choice";
 
 export function JobsTable({
   jobs,
   selected,
+  choice,
   onTag,
 }: {
   jobs: readonly Job[];
   selected: number | null;
+  choice: Choice;
   onTag: (tag: string) => void;
 }) {
   const now = useNow(1000, jobs.some((job) => !isTerminal(job.status)));
@@ -22,6 +26,19 @@ export function JobsTable({
       <caption className="visually-hidden">Jobs, newest first</caption>
       <thead>
         <tr>
+          <th scope="col" className="pick">
+            <label>
+              <input
+                type="checkbox"
+                aria-label="Select all jobs of this page"
+                checked={choice.chosen.length === jobs.length}
+                ref={(box) => {
+                  if (box) box.indeterminate = choice.chosen.length > 0 && choice.chosen.length < jobs.length;
+                }}
+                onChange={choice.toggleAll}
+              />
+            </label>
+          </th>
           <th scope="col">Job</th>
           <th scope="col">Status</th>
           <th scope="col">Data and model</th>
@@ -38,7 +55,15 @@ export function JobsTable({
       </thead>
       <tbody>
         {jobs.map((job, index) => (
-          <Row key={job.id} job={job} id={`job-row-${index}`} now={now} selected={index === selected} onTag={onTag} />
+          <Row
+            key={job.id}
+            job={job}
+            id={`job-row-${index}`}
+            now={now}
+            selected={index === selected}
+            choice={choice}
+            onTag={onTag}
+          />
         ))}
       </tbody>
     </table>
@@ -50,17 +75,31 @@ function Row({
   id,
   now,
   selected,
+  choice,
   onTag,
 }: {
   job: Job;
   id: string;
   now: number;
   selected: boolean;
+  choice: Choice;
   onTag: (tag: string) => void;
 }) {
   const result = outcome(job);
   return (
     <tr id={id} aria-selected={selected}>
+      <td className="pick">
+        <label>
+          <input
+            type="checkbox"
+            aria-label={`Select ${nameOf(job)}`}
+            checked={choice.has(job.id)}
+            onChange={({ nativeEvent }) =>
+              choice.toggle(job.id, nativeEvent instanceof MouseEvent && nativeEvent.shiftKey)
+            }
+          />
+        </label>
+      </td>
       <td className="wide">
         <Link href={`/jobs/${job.id}`} className="table__name">
           {nameOf(job)}
@@ -75,7 +114,7 @@ function Row({
         <div className="table__sub">{job.spec.model.kind}</div>
       </td>
       <td className="wide">
-        <JobProgress job={job} />
+        <JobProgress job={job} now={now} />
       </td>
       <td data-label="Result" className="nowrap">
         {result ? (
@@ -100,7 +139,10 @@ function Row({
   );
 }
 
-function JobProgress({ job }: { job: Job }) {
+function JobProgress({ job, now }: { job: Job; now: number }) {
+  if (job.phase === "interrupted" || (isTerminal(job.status) && !job.progress)) {
+    return <span className="small muted">{standing(job, now)}</span>;
+  }
   if (job.status === "queued" || job.status === "validating") {
     return (
       <span className="small muted">{job.status === "queued" ? "Waiting for a worker" : "Computing its noise"}</span>
