@@ -7,9 +7,12 @@ import { useSignOut } from "@/features/session/api/session";
 import { setTheme, useTheme, type Theme } from "@/lib/theme";
 import type { Role, Session } from "@/lib/wire";
 
+/** Operators look after the machines and see no data. */
+const DATA: readonly Role[] = ["owner", "analyst"];
+
 const PLACES: readonly { href: string; label: string; icon: IconName; roles?: readonly Role[] }[] = [
-  { href: "/jobs", label: "Jobs", icon: "jobs" },
-  { href: "/datasets", label: "Data sets", icon: "data" },
+  { href: "/jobs", label: "Jobs", icon: "jobs", roles: DATA },
+  { href: "/datasets", label: "Data sets", icon: "data", roles: DATA },
   { href: "/models", label: "Models", icon: "model" },
   { href: "/workers", label: "Workers", icon: "worker" },
   { href: "/keys", label: "API keys", icon: "key", roles: ["owner"] },
@@ -30,13 +33,15 @@ export function Shell({ session, children }: { session: Session; children: React
         Skip to content
       </a>
       <aside className="side">
-        <Link href="/jobs" className="brand">
+        <Link href="/" className="brand">
           <Mark />
           Clipwise
         </Link>
-        <ButtonLink href="/submit" look="primary" icon="plus" className="side__new">
-          New job
-        </ButtonLink>
+        {DATA.includes(session.role) && (
+          <ButtonLink href="/submit" look="primary" icon="plus" className="side__new">
+            New job
+          </ButtonLink>
+        )}
         <Navigation role={session.role} />
         <div className="side__foot">
           <Segments label="Theme" value={theme} options={THEMES} onValue={setTheme} />

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { ago, bytes, duration, number, percent, title } from "./format";
+import { ago, bytes, duration, number, percent, secondsAgo, title } from "./format";
 
 it("writes numbers", () => {
   expect(number(2.99842)).toBe("2.998");
@@ -24,6 +24,9 @@ it("writes times", () => {
   expect(duration(3600)).toBe("1 h");
   expect(duration(null)).toBe("–");
   expect(ago("2026-01-01T00:00:00Z", Date.parse("2026-01-01T00:05:00Z"))).toBe("5 min ago");
+  expect(ago("2026-01-01T00:00:00Z", Date.parse("2026-01-01T00:00:04Z"))).toBe("just now");
+  expect(secondsAgo(4.7)).toBe("4 s ago");
+  expect(secondsAgo(7300)).toBe("2 h ago");
 });
 
 it("writes names", () => {

@@ -63,7 +63,11 @@ function pair(seconds: number, large: number, largeName: string, small: number, 
 export function ago(moment: string | null | undefined, now = Date.now()): string {
   if (!moment) return NONE;
   const seconds = (now - Date.parse(moment)) / 1000;
-  if (seconds < 10) return "just now";
+  return seconds < 10 ? "just now" : secondsAgo(seconds);
+}
+
+/** The same of an age, to the second while it is young, such as `4 s ago`. */
+export function secondsAgo(seconds: number): string {
   if (seconds < 59.5) return `${Math.floor(seconds)} s ago`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;

@@ -1,15 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
-import { Link } from "wouter";
-import { Chip } from "@/components/ui/Chip";
 import { Page, Panel } from "@/components/ui/Page";
 import { Empty, Failed, Loading, Note } from "@/components/ui/State";
-import { Ago } from "@/components/ui/Time";
 import { integer } from "@/lib/format";
-import type { Queue, Worker } from "@/lib/wire";
+import type { Queue, Role } from "@/lib/wire";
 import { queuesQuery, workersQuery } from "../api/fleet";
+import { WorkersTable } from "./WorkersTable";
 
-export function WorkersPage() {
-  const workers = useQuery(workersQuery);
+export function WorkersPage({ role }: { role: Role }) {
   const queues = useQuery(queuesQuery);
   const deserted = queues.data?.filter((queue) => queue.queued > 0 && queue.workers === 0) ?? [];
   return (
@@ -28,20 +25,27 @@ export function WorkersPage() {
         {queues.data?.length === 0 && <p className="empty muted">No queue has been used yet.</p>}
         {queues.data && queues.data.length > 0 && <Queues queues={queues.data} />}
       </Panel>
-      <Panel flush title="Workers">
-        {workers.isPending && <Loading lines={3} />}
-        {workers.isError && !workers.data && <Failed error={workers.error} retry={() => void workers.refetch()} />}
-        {workers.data?.length === 0 && (
-          <Empty icon="worker" title="No worker is up">
-            <p>
-              Jobs wait until one comes. <code>clipwise worker</code> starts one on any machine that reaches the database,
-              the broker and the artifacts.
-            </p>
-          </Empty>
-        )}
-        {workers.data && workers.data.length > 0 && <Workers workers={workers.data} />}
-      </Panel>
+      {role !== "analyst" && <Workers role={role} />}
     </Page>
+  );
+}
+
+function Workers({ role }: { role: Role }) {
+  const workers = useQuery(workersQuery);
+  return (
+    <Panel flush title="Workers">
+      {workers.isPending && <Loading lines={3} />}
+      {workers.isError && !workers.data && <Failed error={workers.error} retry={() => void workers.refetch()} />}
+      {workers.data?.length === 0 && (
+        <Empty icon="worker" title="No worker is up">
+          <p>
+            Jobs wait until one comes. <code>clipwise worker</code> starts one on any machine that reaches the database,
+            the broker and the artifacts.
+          </p>
+        </Empty>
+      )}
+      {workers.data && workers.data.length > 0 && <WorkersTable workers={workers.data} role={role} />}
+    </Panel>
   );
 }
 
@@ -76,63 +80,6 @@ function Queues({ queues }: { queues: readonly Queue[] }) {
             </td>
             <td data-label="Workers" className="end">
               {integer(queue.workers)}
-            </td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
-  );
-}
-
-function Workers({ workers }: { workers: readonly Worker[] }) {
-  return (
-    <table className="table table--cards">
-      <thead>
-        <tr>
-          <th scope="col">Worker</th>
-          <th scope="col">State</th>
-          <th scope="col">Busy</th>
-          <th scope="col">Queues</th>
-          <th scope="col">Kinds of models</th>
-          <th scope="col">Versions</th>
-          <th scope="col" className="end">
-            Last heard of
-          </th>
-        </tr>
-      </thead>
-      <tbody>
-        {workers.map((worker) => (
-          <tr key={worker.id}>
-            <td className="wide">
-              <strong>{worker.host}</strong>
-              <div className="table__sub mono">{worker.id}</div>
-            </td>
-            <td>
-              <Chip tone={worker.alive ? "good" : "idle"} dot>
-                {worker.alive ? "up" : "gone"}
-              </Chip>
-            </td>
-            <td data-label="Busy">
-              {worker.current_jobs.length} of {worker.slots}
-              <div className="table__sub">
-                {worker.current_jobs.map((id) => (
-                  <Link key={id} href={`/jobs/${id}`}>
-                    …{id.slice(-6)}
-                  </Link>
-                ))}
-              </div>
-            </td>
-            <td data-label="Queues">{worker.queues.join(", ")}</td>
-            <td data-label="Kinds of models" className="small">
-              {worker.kinds.join(", ")}
-            </td>
-            <td data-label="Versions" className="small muted">
-              {Object.entries(worker.versions)
-                .map(([name, version]) => `${name} ${version}`)
-                .join(", ")}
-            </td>
-            <td data-label="Last heard of" className="end">
-              <Ago at={worker.heartbeat_at} />
             </td>
           </tr>
         ))}
