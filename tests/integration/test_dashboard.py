@@ -6,11 +6,19 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
+from clipwise.client import Client
+from clipwise.store.attempts import Attempt
+from clipwise.store.reports import Line, add_logs
+from clipwise.store.sessions import connect, transaction
+from clipwise.store.tables import JobRow
 from tests.integration.conftest import Service
 
 pytestmark = pytest.mark.browser
@@ -87,6 +95,46 @@ def submit_digits(page: Page, *, name: str, steps: int) -> str:
     page.get_by_role("button", name="Submit job").click()
     page.wait_for_url(re.compile(r"/jobs/job_\w+$"))
     return page.url.rsplit("/", 1)[1]
+
+
+@contextmanager
+def long_jobs(service: Service, *names: str) -> Iterator[tuple[Client, list[str]]]:
+    """Jobs that train until the end of the block, one at a time: the service has one worker with one slot."""
+    with service.client() as client:
+        ids = [
+            client.submit(
+                {
+                    "name": name,
+                    "dataset": "digits",
+                    "model": {"kind": "mlp", "hidden_sizes": [16]},
+                    "training": {"steps": 400_000, "batch_size": 32},
+                    "clipping": {"max_norm": 1.0},
+                    "evaluation": {"fraction": 0.0},
+                }
+            ).id
+            for name in names
+        ]
+        try:
+            yield client, ids
+        finally:
+            client.bulk("cancel", ids=ids)
+
+
+def print_lines(service: Service, job_id: str, *lines: str) -> None:
+    """Write lines into the log of a job that runs, as its worker does with what the runner prints."""
+    engine = connect(f"sqlite:///{service.data_dir / 'clipwise.db'}")
+    with transaction(engine) as session:
+        job = session.get_one(JobRow, job_id)
+        attempt = Attempt(job_id=job_id, number=job.attempt, token=job.token)
+        add_logs(session, attempt, [Line(stream="stdout", text=line, at=datetime.now(UTC)) for line in lines])
+    engine.dispose()
+
+
+def until_training(page: Page) -> None:
+    """Wait until the job of this page has run a step."""
+    expect(page.get_by_text(re.compile(r"^Step [1-9][\d,]* of 400,000$"))).to_be_visible(
+        timeout=JOB_MILLISECONDS
+    )
 
 
 def test_without_a_key_there_is_only_the_form(context: BrowserContext) -> None:
@@ -173,6 +221,150 @@ def test_cancel_clone_delete(page: Page) -> None:
     page.get_by_role("button", name="Delete the job").click()
     page.wait_for_url("**/jobs")
     expect(page.get_by_role("link", name="to be cancelled")).to_have_count(0)
+
+
+def test_a_job_is_paused_resumed_and_cloned(page: Page, service: Service, tmp_path: Path) -> None:
+    with long_jobs(service, "to be paused") as (client, [job_id]):
+        page.goto(f"/jobs/{job_id}")
+        until_training(page)
+        page.get_by_role("button", name="Pause").click()
+        expect(job_status(page)).to_have_text("paused")
+        expect(page.get_by_text(re.compile(r"^Paused at step [1-9][\d,]* of 400,000$"))).to_be_visible()
+        expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+
+        page.get_by_role("tab", name="Attempts").click()
+        expect(page.get_by_role("row").filter(has_text="wkr_")).to_contain_text("paused")
+        [newest, *_] = client.checkpoints(job_id)
+        row = page.get_by_role("row").filter(has_text=newest.sha256[:12])
+        with page.expect_download() as started:
+            row.get_by_role("link", name="Download").click()
+        saved = tmp_path / started.value.suggested_filename
+        started.value.save_as(saved)
+        assert hashlib.sha256(saved.read_bytes()).hexdigest() == newest.sha256
+
+        page.get_by_role("button", name="Resume").click()
+        running = page.get_by_role("row").filter(has_text="running")
+        expect(running).to_contain_text(f"{newest.step:,}", timeout=JOB_MILLISECONDS)
+        assert client.job(job_id).attempt == 2
+
+        page.get_by_role("link", name="Clone").first.click()
+        expect(page.get_by_label("Name of the job")).to_have_value("to be paused (copy)")
+        page.get_by_label("Name of the job").fill("to be short")
+        page.get_by_label("Steps", exact=True).fill("5")
+        page.get_by_role("button", name="Submit job").click()
+        page.wait_for_url(re.compile(r"/jobs/job_\w+$"))
+        expect(page.get_by_role("heading", name="to be short")).to_be_visible()
+        clone = client.job(page.url.rsplit("/", 1)[1])
+        assert clone.parent is not None
+        assert (clone.parent.id, clone.parent.verb) == (job_id, "clone")
+        assert clone.spec == {
+            **client.job(job_id).spec,
+            "name": "to be short",
+            "training": {**clone.spec["training"], "steps": 5},
+        }
+        page.get_by_text("cloned from").get_by_role("link").click()
+        expect(page.get_by_role("heading", name="to be paused")).to_be_visible()
+
+
+def test_many_jobs_are_cancelled_at_once(page: Page, service: Service) -> None:
+    with long_jobs(service, "bulk one", "bulk two", "bulk three") as (client, ids):
+        client.cancel(ids[1])
+        page.goto(f"/jobs/{ids[1]}")
+        page.get_by_role("button", name="Retry").click()
+        expect(page.get_by_text("a retry of").get_by_role("link")).to_have_text(ids[1])
+        ids.append(page.url.rsplit("/", 1)[1])
+
+        page.goto("/jobs?q=bulk")
+        expect(page.locator("tbody tr")).to_have_count(4)
+        page.locator("tbody").get_by_role("checkbox").first.check()
+        page.locator("tbody").get_by_role("checkbox").last.click(modifiers=["Shift"])
+        chosen = page.get_by_role("region", name="Selected jobs")
+        expect(chosen).to_contain_text("4 selected")
+        expect(chosen.get_by_role("button", name="Resume")).to_be_disabled()
+        chosen.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("heading", name="Cancel 3 of 4 jobs?")).to_be_visible()
+        page.get_by_role("button", name="Cancel 3 jobs").click()
+        result = page.get_by_role("dialog")
+        expect(result.get_by_role("heading")).to_have_text("1 job refused")
+        expect(result).to_contain_text("Done for 3 jobs.")
+        expect(result.get_by_role("listitem")).to_contain_text("bulk two")
+        expect(result.get_by_role("listitem")).to_contain_text("it is cancelled")
+        result.get_by_role("button", name="Close").click()
+        expect(chosen).to_have_count(0)
+        expect(page.locator("tbody .chip").filter(has_text="cancelled")).to_have_count(4)
+        assert {client.job(one).status for one in ids} == {"cancelled"}
+
+
+def test_logs_grow_as_they_are_printed(page: Page, service: Service, faults: list[str]) -> None:
+    with long_jobs(service, "that prints") as (_, [job_id]):
+        page.goto(f"/jobs/{job_id}?tab=logs")
+        until_training(page)
+        expect(page.get_by_text("Nothing has been printed yet")).to_be_visible()
+        print_lines(service, job_id, *[f"line {number}" for number in range(100)])
+        lines = page.get_by_role("list", name="Lines")
+        expect(lines.get_by_text("line 99", exact=True)).to_be_in_viewport()
+        expect(page.get_by_text("As it is printed")).to_be_visible()
+        print_lines(service, job_id, "and one more")
+        expect(lines.get_by_text("and one more")).to_be_in_viewport()
+
+        to_end = page.get_by_role("button", name="To the end")
+        expect(to_end).to_be_disabled()
+        lines.evaluate("list => list.scrollTo({ top: 0 })")
+        expect(to_end).to_be_enabled()
+        print_lines(service, job_id, "while somebody reads")
+        expect(lines.get_by_text("while somebody reads")).to_be_attached()
+        assert lines.evaluate("list => list.scrollTop") == 0
+        to_end.click()
+        expect(lines.get_by_text("while somebody reads")).to_be_in_viewport()
+
+        # Where a stream does not come through, the list is read now and then.
+        page.route("**/logs?after=*", lambda route: route.abort())
+        page.reload()
+        expect(page.get_by_text("Read anew every two seconds")).to_be_visible()
+        print_lines(service, job_id, "without a stream")
+        expect(lines.get_by_text("without a stream")).to_be_in_viewport()
+    assert all("ERR_FAILED" in fault for fault in faults)
+    faults.clear()
+
+
+def test_a_worker_is_drained_and_takes_jobs_again(page: Page, service: Service) -> None:
+    with long_jobs(service, "to be put back") as (client, [job_id]):
+        page.goto(f"/jobs/{job_id}")
+        until_training(page)
+        [worker] = client.workers()
+        try:
+            page.get_by_role("link", name="Workers").click()
+            row = page.get_by_role("row").filter(has_text=worker.id)
+            expect(row.get_by_role("link", name=job_id[-6:])).to_be_visible()
+            row.get_by_role("button", name="Drain").click()
+            page.get_by_role("button", name="Drain it").click()
+            expect(row.locator(".chip")).to_have_text("drained")
+            page.goto(f"/jobs/{job_id}")
+            interrupted = re.compile(r"^Interrupted; goes on from step [\d,]+ when a worker is free$")
+            expect(page.get_by_text(interrupted)).to_be_visible()
+            expect(page.get_by_text("each worker that could run it is draining")).to_be_visible()
+            page.go_back()
+            row.get_by_role("button", name="Undrain").click()
+            expect(row.locator(".chip")).to_have_text("up")
+        finally:
+            client.undrain(worker.id)
+        page.goto(f"/jobs/{job_id}")
+        expect(job_status(page)).to_have_text("running", timeout=JOB_MILLISECONDS)
+
+
+def test_an_operator_sees_the_machines_alone(context: BrowserContext, service: Service) -> None:
+    made = httpx.post(
+        f"{service.url}/v1/api_keys",
+        headers={"Authorization": f"Bearer {service.api_key}"},
+        json={"name": "who keeps it running", "role": "operator"},
+    )
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_label("API key").fill(made.raise_for_status().json()["secret"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Drain")).to_be_visible()
+    expect(page.get_by_role("link", name="Jobs")).to_have_count(0)
+    expect(page.get_by_role("link", name="New job")).to_have_count(0)
 
 
 def test_what_is_wrong_stands_at_its_field(page: Page, faults: list[str]) -> None:
