@@ -61,6 +61,7 @@ def upgrade() -> None:
     op.add_column("attempts", sa.Column("waited_seconds", sa.Float(), nullable=True))
     op.add_column("attempts", sa.Column("reason", sa.Text(), nullable=True))
     for column in (
+        sa.Column("search_name", sa.String(), server_default="", nullable=False),
         sa.Column("gpus", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
@@ -83,6 +84,12 @@ def upgrade() -> None:
     op.create_index("ix_jobs_wait", "jobs", ["status", "wait_until"], unique=False)
     op.create_index("ix_jobs_worker", "jobs", ["worker_id", "status"], unique=False)
     op.create_index(op.f("ix_jobs_parent_id"), "jobs", ["parent_id"], unique=False)
+    op.drop_index("ix_jobs_recent", table_name="jobs")
+    op.create_index("ix_jobs_recent", "jobs", ["created_at", "id", "search_name"], unique=False)
+    op.drop_index(op.f("ix_jobs_dataset_id"), table_name="jobs")
+    op.create_index("ix_jobs_dataset_recent", "jobs", ["dataset_id", "created_at", "id"], unique=False)
+    op.create_index("ix_jobs_name", "jobs", ["search_name", "id"], unique=False)
+    _note_names(op.get_bind())
     op.execute("UPDATE jobs SET queued_at = created_at WHERE status NOT IN ('validating')")
     # A job that was running then has paid for every step that it told of, and nobody holds it now.
     op.execute(
@@ -91,7 +98,25 @@ def upgrade() -> None:
     )
 
 
+def _note_names(connection: sa.Connection) -> None:
+    # Here and not in SQL: SQLite knows the case of ASCII only.
+    jobs = sa.table("jobs", sa.column("id"), sa.column("name"), sa.column("search_name"))
+    named = connection.execute(sa.select(jobs.c.id, jobs.c.name).where(jobs.c.name.is_not(None))).all()
+    if named:
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == sa.bindparam("job_id"))
+            .values(search_name=sa.bindparam("folded")),
+            [{"job_id": job_id, "folded": name.casefold()} for job_id, name in named],
+        )
+
+
 def downgrade() -> None:
+    op.drop_index("ix_jobs_name", table_name="jobs")
+    op.drop_index("ix_jobs_dataset_recent", table_name="jobs")
+    op.create_index(op.f("ix_jobs_dataset_id"), "jobs", ["dataset_id"], unique=False)
+    op.drop_index("ix_jobs_recent", table_name="jobs")
+    op.create_index("ix_jobs_recent", "jobs", ["created_at", "id"], unique=False)
     op.drop_index(op.f("ix_jobs_parent_id"), table_name="jobs")
     op.drop_index("ix_jobs_wait", table_name="jobs")
     op.drop_index("ix_jobs_worker", table_name="jobs")
@@ -113,6 +138,7 @@ def downgrade() -> None:
         "not_before",
         "lease_expires_at",
         "gpus",
+        "search_name",
     ):
         op.drop_column("jobs", name)
     op.drop_column("attempts", "reason")

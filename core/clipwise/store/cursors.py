@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy import ColumnElement, Select, literal, tuple_
 
 from clipwise.errors import InvalidInput, Problem
 
@@ -67,9 +67,10 @@ def seek(
     """Order `query` by a column, then by id, and start behind `after`."""
     if after is not None:
         value, row_id = after
-        beyond = column < value if descending else column > value
-        further = identity < row_id if descending else identity > row_id
-        query = query.where(or_(beyond, and_(column == value, further)))
+        # As one comparison of pairs, which an index answers; `or` would go through all that lies before.
+        place = tuple_(column, identity)
+        reached = tuple_(literal(value, column.type), literal(row_id, identity.type))
+        query = query.where(place < reached if descending else place > reached)
     if descending:
         return query.order_by(column.desc(), identity.desc())
     return query.order_by(column.asc(), identity.asc())

@@ -165,6 +165,24 @@ def reading(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def planned_by_values(session: Session) -> Iterator[None]:
+    """Have PostgreSQL plan each statement of the block for the values that it is asked with.
+
+    One that is repeated is prepared otherwise, and soon planned once for all values, which takes the rare
+    and the common ones for the same.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        yield
+        return
+    connection: Any = session.connection().connection.driver_connection
+    before, connection.prepare_threshold = connection.prepare_threshold, None
+    try:
+        yield
+    finally:
+        connection.prepare_threshold = before
+
+
 def database_clock(dialect: str, *, ago_seconds: float = 0.0) -> ColumnElement[datetime]:
     """Return the time on the database's clock, or so long before it, for use within a statement.
 
