@@ -14,10 +14,11 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
             environment, command = process.environ(), " ".join(process.cmdline())
-        except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
+            # A runner is given no settings, but a folder below the data folder, where it is.
+            runs_there = str(data_dir) in command or Path(process.cwd()).is_relative_to(data_dir)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError, FileNotFoundError):
             continue
-        # A runner is given no settings, but a folder below the data folder.
-        if environment.get("CLIPWISE_DATA_DIR") == str(data_dir) or str(data_dir) in command:
+        if environment.get("CLIPWISE_DATA_DIR") == str(data_dir) or runs_there:
             found.append(process)
     return found
 

@@ -51,7 +51,10 @@ def main() -> int:
         log.error("the worker cannot start: %s", error)
         return 2
     except SQLAlchemyError as error:
-        log.error("the worker cannot start: the database does not answer (%s)", type(error).__name__)
+        log.error(
+            "the worker cannot start: the database does not answer (%s)",
+            error.args[0] if error.args else error,
+        )
         return 3
     told.wait()
     # Whatever hangs, a database that does not answer for one, the process is gone in time.
