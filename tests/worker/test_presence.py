@@ -76,7 +76,7 @@ def test_what_dead_workers_had_fetched_is_removed(engine: Engine, tmp_path: Path
     presence = presence_of(engine, info("wkr_me", os.getpid()), tmp_path)
     presence.start()
     left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
-    assert left == {"wkr_me", "wkr_alive", "wkr_cut_off"}
+    assert left == {"wkr_me", "wkr_alive", "wkr_cut_off", "wkr_never_seen"}
     presence.stop()
     assert not (tmp_path / "wkr_me").exists()
     assert living(engine) == {"wkr_alive", "wkr_cut_off"}

@@ -148,10 +148,12 @@ class Presence:
             rows = workers.by_id(session, found)
         for name in found - {self._worker.id}:
             # A worker that was not heard of may be cut off from the database, and still at work.
-            if (row := rows.get(name)) is None or not self._may_live(row):
+            if not self._may_live(rows.get(name)):
                 shutil.rmtree(self._folders / name, ignore_errors=True)
 
-    def _may_live(self, other: WorkerRow) -> bool:
+    def _may_live(self, other: WorkerRow | None) -> bool:
+        if other is None:  # of another database, which knows better
+            return True
         if other.stopped_at is not None:
             return False
         return other.host != self._worker.host or (other.pid != self._worker.pid and _lives(other.pid))

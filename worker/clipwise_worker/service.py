@@ -90,8 +90,9 @@ class WorkerService:
 
     def start(self) -> None:
         """Register the worker and start everything; returns at once."""
-        (self._folders / self.info.id).mkdir(parents=True, exist_ok=True, mode=0o700)
+        # In this order: who finds a folder finds whose it is.
         self._presence.start()
+        (self._folders / self.info.id).mkdir(parents=True, exist_ok=True, mode=0o700)
         controls = Controls(self._engine, self.info.id, self._slots)
         for name, loop in (
             ("heartbeat", self._presence.beat_loop),
