@@ -41,6 +41,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("host", "uuid", name=op.f("pk_devices")),
     )
     op.create_table(
+        "metric_spans",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("released", sa.Boolean(), nullable=False),
+        sa.Column("lowest", sa.Float(precision=53), nullable=True),
+        sa.Column("lowest_step", sa.BigInteger(), nullable=True),
+        sa.Column("highest", sa.Float(precision=53), nullable=True),
+        sa.Column("highest_step", sa.BigInteger(), nullable=True),
+        sa.Column("first_null", sa.BigInteger(), nullable=True),
+        sa.Column("last_null", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_metric_spans_job_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(
+            "job_id", "name", "width", "number", "attempt", "released", name=op.f("pk_metric_spans")
+        ),
+    )
+    op.create_table(
         "duties",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("done_at", sa.DateTime(timezone=True), nullable=False),
@@ -90,6 +111,8 @@ def upgrade() -> None:
     op.create_index("ix_jobs_dataset_recent", "jobs", ["dataset_id", "created_at", "id"], unique=False)
     op.create_index("ix_jobs_name", "jobs", ["search_name", "id"], unique=False)
     _note_names(op.get_bind())
+    for width in (64, 4096):
+        _add_spans(width)
     op.execute("UPDATE jobs SET queued_at = created_at WHERE status NOT IN ('validating')")
     # A job that was running then has paid for every step that it told of, and nobody holds it now.
     op.execute(
@@ -109,6 +132,26 @@ def _note_names(connection: sa.Connection) -> None:
             .values(search_name=sa.bindparam("folded")),
             [{"job_id": job_id, "folded": name.casefold()} for job_id, name in named],
         )
+
+
+def _add_spans(width: int) -> None:
+    # As `clipwise.store.spans` writes them together with new points.
+    op.execute(
+        f"""
+        INSERT INTO metric_spans (job_id, name, width, number, attempt, released,
+                                  lowest, lowest_step, highest, highest_step, first_null, last_null)
+        SELECT job_id, name, {width}, number, attempt, released,
+               lowest, MIN(CASE WHEN value = lowest THEN step END),
+               highest, MAX(CASE WHEN value = highest THEN step END),
+               MIN(CASE WHEN value IS NULL THEN step END), MAX(CASE WHEN value IS NULL THEN step END)
+        FROM (
+            SELECT *, MIN(value) OVER span AS lowest, MAX(value) OVER span AS highest
+            FROM (SELECT *, step / {width} AS number FROM metrics) AS numbered
+            WINDOW span AS (PARTITION BY job_id, name, number, attempt, released)
+        ) AS points
+        GROUP BY job_id, name, number, attempt, released, lowest, highest
+        """  # noqa: S608  # a number
+    )
 
 
 def downgrade() -> None:
@@ -152,6 +195,7 @@ def downgrade() -> None:
     )
     op.drop_column("workers", "devices")
     op.drop_column("workers", "draining_at")
+    op.drop_table("metric_spans")
     op.drop_table("duties")
     op.drop_table("devices")
     op.drop_table("checkpoints")

@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from clipwise.jobs.states import JobStatus
+from clipwise.store import spans
 from clipwise.store.events import append_event
 from clipwise.store.sessions import transaction
+from clipwise.store.spans import Point
 from clipwise.store.tables import ArtifactRow, AttemptRow, JobRow, LogLineRow, MetricRow, WorkerRow
 from tests.api.conftest import CSV, JOB, SCHEMA, Api
 
@@ -25,6 +27,8 @@ def add_metrics(api: Api, job_id: str, name: str, values: dict[int, float | None
             MetricRow(job_id=job_id, name=name, step=step, value=value, **fixed)
             for step, value in values.items()
         )
+        points = [Point(name=name, step=s, value=v, released=fixed["released"]) for s, v in values.items()]
+        spans.add(session, job_id, fixed["attempt"], points)
 
 
 def add_artifact(api: Api, job_id: str, name: str, content: bytes) -> None:

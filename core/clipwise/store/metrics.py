@@ -1,14 +1,16 @@
 """Metrics as they are read: the newest attempt wins, and long series are thinned out in the database."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Integer, and_, cast, func, or_, select
 from sqlalchemy.orm import Session
 
-from clipwise.store.tables import AttemptRow, MetricRow
+from clipwise.store.sessions import planned_by_values
+from clipwise.store.spans import METRICS, SPANS, WIDTHS
+from clipwise.store.tables import AttemptRow
+from clipwise.store.thinning import Reach, thinned, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +24,10 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class _Extent:
-    """The points of one attempt."""
+    """One attempt's part of a metric; it begins behind step `start`."""
 
     attempt: int
     start: int
-    points: int
     released: bool
 
 
@@ -45,94 +46,93 @@ def series(
     A series longer than `max_points` is cut into intervals of equal length, and keeps the smallest and
     the largest value of each with their steps, and its two ends.
     """
-    wanted = [MetricRow.job_id == job_id]
-    if names is not None:
-        wanted.append(MetricRow.name.in_(names))
-    if released_only:
-        wanted.append(MetricRow.released.is_(True))
     found: dict[str, Series] = {}
-    starts = dict(
-        session.execute(
-            select(AttemptRow.number, AttemptRow.start_step).where(AttemptRow.job_id == job_id)
-        ).all()
-    )
-    for name, extents in _extents(session, wanted, starts).items():
-        valid = and_(*wanted, MetricRow.name == name, _newest(extents))
-        if after_step is not None:
-            valid = and_(valid, MetricRow.step > after_step)
-        found[name] = Series(
-            **_points(session, valid, extents, max_points),
-            released=all(extent.released for extent in extents),
-        )
+    with planned_by_values(session):
+        for name, extents in _extents(session, job_id, names, released_only=released_only).items():
+            points = _Points(
+                session=session,
+                job_id=job_id,
+                name=name,
+                released_only=released_only,
+                reaches=_reaches(extents, after_step),
+            ).read(max_points)
+            found[name] = Series(
+                steps=list(points),
+                values=list(points.values()),
+                released=all(extent.released for extent in extents),
+            )
     return found
 
 
-def _extents(session: Session, wanted: Sequence[Any], starts: Mapping[int, int]) -> dict[str, list[_Extent]]:
-    query = (
-        select(
-            MetricRow.name,
-            MetricRow.attempt,
-            func.count(),
-            func.min(cast(MetricRow.released, Integer)),
-        )
-        .where(*wanted)
-        .group_by(MetricRow.name, MetricRow.attempt)
-        .order_by(MetricRow.name, MetricRow.attempt)
+def _extents(
+    session: Session, job_id: str, names: Sequence[str] | None, *, released_only: bool
+) -> dict[str, list[_Extent]]:
+    begun = select(AttemptRow.number, AttemptRow.start_step).where(AttemptRow.job_id == job_id)
+    starts = dict(session.execute(begun).all())
+    # Every point is in a wide span, and of those there are few.
+    span = SPANS.c
+    known = select(span.name, span.attempt, func.min(cast(span.released, Integer))).where(
+        span.job_id == job_id,
+        span.width == WIDTHS[-1],
+        *([span.name.in_(names)] if names is not None else []),
+        *([span.released.is_(True)] if released_only else []),
     )
     extents: dict[str, list[_Extent]] = defaultdict(list)
-    for name, attempt, points, released in session.execute(query):
-        start = starts.get(attempt, 0)
-        extents[name].append(_Extent(attempt=attempt, start=start, points=points, released=bool(released)))
+    grouped = known.group_by(span.name, span.attempt).order_by(span.name, span.attempt)
+    for name, attempt, released in session.execute(grouped):
+        extents[name].append(_Extent(attempt=attempt, start=starts.get(attempt, 0), released=bool(released)))
     # An attempt that told nothing of a metric has ended the older ones' part of it all the same.
-    for name, known in extents.items():
-        silent = starts.keys() - {extent.attempt for extent in known}
-        extents[name] = known + [
-            _Extent(attempt=attempt, start=starts[attempt], points=0, released=True) for attempt in silent
+    for name, found in extents.items():
+        silent = starts.keys() - {extent.attempt for extent in found}
+        extents[name] = found + [
+            _Extent(attempt=attempt, start=starts[attempt], released=True) for attempt in silent
         ]
     return extents
 
 
-def _newest(extents: Sequence[_Extent]) -> ColumnElement[bool]:
-    parts: list[ColumnElement[bool]] = []
+def _reaches(extents: Sequence[_Extent], after_step: int | None) -> list[Reach]:
+    reaches: list[Reach] = []
     until: int | None = None
     for extent in sorted(extents, key=lambda extent: extent.attempt, reverse=True):
-        part: ColumnElement[bool] = MetricRow.attempt == extent.attempt
-        parts.append(part if until is None else and_(part, MetricRow.step <= until))
+        if until is None or after_step is None or after_step < until:
+            reaches.append(Reach(attempt=extent.attempt, after=after_step, until=until))
         until = extent.start if until is None else min(until, extent.start)
-    return or_(*parts)
+    return reaches
 
 
-def _points(session: Session, valid: Any, extents: Sequence[_Extent], max_points: int) -> dict[str, Any]:
-    plain = select(MetricRow.step, MetricRow.value).where(valid).order_by(MetricRow.step)
-    if sum(extent.points for extent in extents) > max_points:
-        bounds = select(func.count(), func.min(MetricRow.step), func.max(MetricRow.step)).where(valid)
-        points, first, last = session.execute(bounds).one()
-        if points > max_points:
-            plain = _thinned(valid, first, last, max_points)
-    rows = session.execute(plain).all()
-    return {"steps": [row[0] for row in rows], "values": [row[1] for row in rows]}
+@dataclass(frozen=True, kw_only=True)
+class _Points:
+    """The points of one metric that count."""
 
+    session: Session
+    job_id: str
+    name: str
+    released_only: bool
+    reaches: Sequence[Reach]
 
-def _thinned(valid: Any, first: int, last: int, max_points: int) -> Any:
-    # Each interval gives at most four points (two extremes, and both ends of its run of nulls).
-    intervals = max((max_points - 2) // 4, 1)
-    width = max(-(-(last - first + 1) // intervals), 1)
-    interval = (MetricRow.step - first) // width
-    is_null = case((MetricRow.value.is_(None), 1), else_=0)
-    parts = (interval, is_null)
-    ranked = (
-        select(
-            MetricRow.step,
-            MetricRow.value,
-            func.row_number()
-            .over(partition_by=parts, order_by=(MetricRow.value, MetricRow.step))
-            .label("lowest"),
-            func.row_number()
-            .over(partition_by=parts, order_by=(MetricRow.value.desc(), MetricRow.step.desc()))
-            .label("highest"),
+    def read(self, max_points: int) -> dict[int, float | None]:
+        """Return all of them by their steps if they are at most so many, else those that stand for them."""
+        point = METRICS.c
+        all_of_them = select(point.step, point.value).where(*self._of(METRICS), self._counting())
+        first = self.session.execute(all_of_them.order_by(point.step).limit(max_points + 1)).all()
+        if len(first) <= max_points:
+            return {row.step: row.value for row in first}
+        last = self.session.execute(all_of_them.order_by(point.step.desc()).limit(1)).one()
+        ends = {row.step: row.value for row in (first[0], last)}
+        kept = thinned(
+            self.session, self._of(METRICS), self._of(SPANS), self.reaches, (min(ends), max(ends)), max_points
         )
-        .where(valid)
-        .subquery()
-    )
-    kept = or_(ranked.c.lowest == 1, ranked.c.highest == 1, ranked.c.step == first, ranked.c.step == last)
-    return select(ranked.c.step, ranked.c.value).where(kept).order_by(ranked.c.step)
+        return dict(sorted((kept | ends).items()))
+
+    def _of(self, table: FromClause) -> list[ColumnElement[bool]]:
+        mine = [table.c.job_id == self.job_id, table.c.name == self.name]
+        return [*mine, table.c.released.is_(True)] if self.released_only else mine
+
+    def _counting(self) -> ColumnElement[bool]:
+        column = METRICS.c
+        return or_(
+            *(
+                and_(column.attempt == reach.attempt, *within(column.step, reach.first, reach.until))
+                for reach in self.reaches
+            )
+        )

@@ -1,21 +1,23 @@
 """What a running attempt tells: phase, progress, metrics, log lines, warnings; all under its token."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    CursorResult,
     Double,
+    Integer,
     String,
     bindparam,
     delete,
     func,
     insert,
-    literal,
     select,
     update,
 )
@@ -24,8 +26,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from clipwise.jobs.states import Phase
+from clipwise.store import spans
 from clipwise.store.attempts import Attempt, fenced_update
 from clipwise.store.events import Level, append_event
+from clipwise.store.spans import Point
 from clipwise.store.tables import AttemptRow, JobRow, LogLineRow, Table
 
 LOG_LINES = 10_000
@@ -33,16 +37,6 @@ LOG_LINES = 10_000
 _LOG_SWEEP = 1_000
 LOG_LINE_CHARACTERS = 8_192
 METRICS = Table.metadata.tables["metrics"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One value of one metric; `released`: a privacy guarantee covers it."""
-
-    name: str
-    step: int
-    value: float | None
-    released: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,22 +107,11 @@ def add_metrics(session: Session, attempt: Attempt, points: Sequence[Point]) -> 
         StaleToken: if the attempt has lost its job; nothing was written.
     """
     fenced_update(session, attempt, {})
-    if not points:
-        return
-    columns: dict[str, list[Any]] = {
-        "name": [storable(point.name) for point in points],
-        "step": [point.step for point in points],
-        "value": [point.value for point in points],
-        "released": [point.released for point in points],
-    }
-    if session.get_bind().dialect.name == "postgresql":
-        _insert_arrays(session, attempt, columns)
-        return
-    rows = [
-        {"job_id": attempt.job_id, "attempt": attempt.number, **dict(zip(columns, row, strict=True))}
-        for row in zip(*columns.values(), strict=True)
-    ]
-    session.execute(sqlite.insert(METRICS).on_conflict_do_nothing(), rows)
+    if points:
+        points = [_named(point) for point in points]
+        written = _insert_points(session, attempt, points)
+        note = spans.add if written == len(points) else spans.renew
+        note(session, attempt.job_id, attempt.number, points)
 
 
 def add_logs(session: Session, attempt: Attempt, lines: Sequence[Line]) -> None:
@@ -171,24 +154,46 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
-def _insert_arrays(session: Session, attempt: Attempt, columns: Mapping[str, Sequence[Any]]) -> None:
-    # One array per column: the statement has the same text for any number of points, and one round trip.
-    types: dict[str, TypeEngine[Any]] = {
-        "name": String(),
-        "step": BigInteger(),
-        "value": Double(),
-        "released": Boolean(),
-    }
-    arrays = [bindparam(f"{name}s", type_=ARRAY(type_)) for name, type_ in types.items()]
-    rows = func.unnest(*arrays).table_valued(*types).render_derived()
-    owner = literal(attempt.job_id), literal(attempt.number)
-    source = select(*owner, *(rows.c[name] for name in types))
-    session.execute(
-        postgresql.insert(METRICS)
-        .from_select(["job_id", "attempt", *types], source)
-        .on_conflict_do_nothing(),
-        {f"{name}s": list(values) for name, values in columns.items()},
+def _named(point: Point) -> Point:
+    name = storable(point.name)
+    return point if name == point.name else replace(point, name=name)
+
+
+def _insert_points(session: Session, attempt: Attempt, points: Sequence[Point]) -> int:
+    """Write the points that are new and return how many that were."""
+    owner = {"job_id": attempt.job_id, "attempt": attempt.number}
+    dialect = session.get_bind().dialect.name
+    parameters: Any
+    if dialect == "postgresql":
+        arrays = {f"{name}s": [getattr(point, name) for point in points] for name in _POINT}
+        parameters = owner | arrays
+    else:
+        parameters = [owner | {name: getattr(point, name) for name in _POINT} for point in points]
+    result: CursorResult[Any] = session.connection().execute(
+        _insert(dialect), parameters, execution_options={"preserve_rowcount": True}
     )
+    return result.rowcount
+
+
+_POINT: Mapping[str, TypeEngine[Any]] = {
+    "name": String(),
+    "step": BigInteger(),
+    "value": Double(),
+    "released": Boolean(),
+}
+
+
+@cache
+def _insert(dialect: str) -> Any:
+    if dialect != "postgresql":
+        return sqlite.insert(METRICS).on_conflict_do_nothing()
+    # One array per column: the statement has the same text for any number of points, and one round trip.
+    arrays = [bindparam(f"{name}s", type_=ARRAY(type_)) for name, type_ in _POINT.items()]
+    rows = func.unnest(*arrays).table_valued(*_POINT).render_derived()
+    owner = bindparam("job_id", type_=String()), bindparam("attempt", type_=Integer())
+    source = select(*owner, *(rows.c[name] for name in _POINT))
+    insertion = postgresql.insert(METRICS).from_select(["job_id", "attempt", *_POINT], source)
+    return insertion.on_conflict_do_nothing()
 
 
 def _log_row(attempt: Attempt, line_id: int, line: Line) -> dict[str, Any]:

@@ -292,6 +292,28 @@ class MetricRow(Table):
     released: Mapped[bool]
 
 
+class MetricSpanRow(Table):
+    """The extremes of one metric of one attempt within `width` steps from `number * width` on.
+
+    Of equal values the lowest is the first one, and the highest the last one; `first_null` and `last_null`
+    are steps whose value was not finite.
+    """
+
+    __tablename__ = "metric_spans"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    width: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    released: Mapped[bool] = mapped_column(primary_key=True)
+    lowest: Mapped[float | None] = mapped_column(Float(53))
+    lowest_step: Mapped[int | None] = mapped_column(BigInteger)
+    highest: Mapped[float | None] = mapped_column(Float(53))
+    highest_step: Mapped[int | None] = mapped_column(BigInteger)
+    first_null: Mapped[int | None] = mapped_column(BigInteger)
+    last_null: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class ArtifactRow(Table):
     """A file that a job left in the artifact store under `key`."""
 

@@ -13,6 +13,7 @@ from clipwise.errors import ConfigurationError
 from clipwise.store import claims, migration, reaper
 from clipwise.store.claims import Capacity
 from clipwise.store.sessions import connect, reading, transaction
+from clipwise.store.spans import WIDTHS
 from clipwise.store.tables import (
     ApiKeyRow,
     ArtifactRow,
@@ -24,6 +25,7 @@ from clipwise.store.tables import (
     JobTagRow,
     LogLineRow,
     MetricRow,
+    MetricSpanRow,
     OutboxRow,
     PopulationRow,
     Table,
@@ -253,7 +255,7 @@ OF_0002 = {
     *("charged_steps", "checkpoint_step", "parent_id", "parent_verb", "request_id", "queued_at"),
     "heartbeat_at",  # an attempt's own goes with 0002; a worker's is looked at below
 }
-TABLES_OF_0002 = {"checkpoints", "devices", "duties"}
+TABLES_OF_0002 = {"checkpoints", "devices", "duties", "metric_spans"}
 
 
 def test_everything_of_0001_is_still_there_after_the_upgrade(filled_0001: Engine, database_url: str) -> None:
@@ -261,7 +263,7 @@ def test_everything_of_0001_is_still_there_after_the_upgrade(filled_0001: Engine
     migration.upgrade(database_url)
     after = contents(filled_0001)
     assert {table: rows for table, rows in after.items() if table not in TABLES_OF_0002} == before
-    assert all(after[table] == [] for table in TABLES_OF_0002)
+    assert all(after[table] == [] for table in TABLES_OF_0002 - {"metric_spans"})
     assert migration.differences(database_url) == []
 
 
@@ -290,6 +292,12 @@ def test_rows_of_0001_are_read_as_rows_of_now(filled_0001: Engine, database_url:
         assert dataset.dataset_schema == {"target": "label", "classes": ["é", "0"]}
         assert dataset.size_bytes == 5_000_000_000
         assert {(row.step, row.value) for row in session.scalars(select(MetricRow))} == {(2**40, 0.1 + 0.2)}
+        value, step = 0.1 + 0.2, 2**40
+        assert {
+            (s.width, s.number, s.lowest, s.lowest_step, s.highest, s.highest_step, s.first_null, s.released)
+            for s in session.scalars(select(MetricSpanRow))
+        } == {(width, step // width, value, step, value, step, None, False) for width in WIDTHS}
+        assert {row.search_name for row in jobs.values()} == {row.name for row in jobs.values()}
         for table in (ArtifactRow, EventRow, JobTagRow, LogLineRow, OutboxRow, PopulationRow, ApiKeyRow):
             assert session.scalars(select(table)).all()
 
