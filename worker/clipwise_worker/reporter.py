@@ -18,8 +18,9 @@ from clipwise.redaction import LineRedactor
 from clipwise.store import reports
 from clipwise.store.attempts import Attempt
 from clipwise.store.outages import is_outage
-from clipwise.store.reports import Line, Point
+from clipwise.store.reports import Line
 from clipwise.store.sessions import transaction
+from clipwise.store.spans import Point
 from clipwise_worker.messages import Measured, Progressed
 
 log = logging.getLogger(__name__)

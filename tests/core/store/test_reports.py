@@ -9,8 +9,9 @@ from clipwise.store import attempts, charges, checkpoints, claims, reports
 from clipwise.store.attempts import Attempt
 from clipwise.store.checkpoints import NewCheckpoint, Policy
 from clipwise.store.claims import Capacity
-from clipwise.store.reports import Line, Point
+from clipwise.store.reports import Line
 from clipwise.store.sessions import reading, transaction
+from clipwise.store.spans import Point
 from clipwise.store.tables import EventRow, JobRow, LogLineRow, MetricRow, OrphanFileRow
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, delete, select
 from clipwise.store import claims, metrics, reports, spans
 from clipwise.store.attempts import Attempt, Release, release
 from clipwise.store.claims import Capacity
-from clipwise.store.reports import Point
 from clipwise.store.sessions import reading, transaction
+from clipwise.store.spans import Point
 from clipwise.store.tables import AttemptRow, JobRow, MetricSpanRow
 from clipwise.store.thinning import _grid
 
