@@ -89,7 +89,8 @@ class Upkeep:
 
     def _reap(self) -> None:
         with transaction(self._services.engine) as session:
-            reaped = reaper.reap(session, self._recovery)
+            grace = 2 * self._services.settings.heartbeat_seconds
+            reaped = reaper.reap(session, self._recovery, grace_seconds=grace)
         for job_id in reaped.interrupted:
             with logs.context(job_id=job_id):
                 log.warning("the reaper took the job from its worker; it is put back")

@@ -114,10 +114,28 @@ def upgrade() -> None:
     for width in (64, 4096):
         _add_spans(width)
     op.execute("UPDATE jobs SET queued_at = created_at WHERE status NOT IN ('validating')")
-    # A job that was running then has paid for every step that it told of, and nobody holds it now.
+    # Nobody holds a job that was running then. How many noisy steps it had run was written now and then
+    # only, so it has paid for all of them.
+    jobs = sa.table(
+        "jobs",
+        sa.column("status", sa.String()),
+        sa.column("lease_expires_at", sa.DateTime(timezone=True)),
+        sa.column("started_at", sa.DateTime(timezone=True)),
+        sa.column("charged_steps", sa.BigInteger()),
+        sa.column("steps", sa.Integer()),
+        sa.column("epsilon", sa.Float()),
+        sa.column("delta", sa.Float()),
+        sa.column("plan", sa.JSON().with_variant(postgresql.JSONB(), "postgresql")),
+    )
+    running = jobs.c.status.in_(["running", "pausing", "cancelling"])
+    op.execute(jobs.update().where(running).values(lease_expires_at=jobs.c.started_at))
     op.execute(
-        "UPDATE jobs SET lease_expires_at = started_at, charged_steps = COALESCE(step, 0) "
-        "WHERE status IN ('running', 'pausing', 'cancelling')"
+        jobs.update()
+        .where(running, jobs.c.delta.is_not(None))
+        .values(
+            charged_steps=sa.func.coalesce(jobs.c.steps, 0),
+            epsilon=sa.func.coalesce(jobs.c.plan["epsilon"].as_float(), jobs.c.epsilon),
+        )
     )
 
 

@@ -95,14 +95,12 @@ class Course:
     def end(self, step: int) -> None:
         """Do what is due after the last step: under privacy nothing of it may be lost any more."""
         self.step = step
-        if self._block is not None or self._champion is not None:
+        if self._block is not None or self._champion is not None or self._control.keeps:
             self._save(must=self._block is not None)
 
-    def evaluated(self, step: int, loss: float | None) -> None:
+    def evaluated(self, step: int, loss: float) -> None:
         """Take note of the loss on held-out rows after `step`: the lowest one is worth a checkpoint."""
-        if not self._policy.keep_best or loss is None:
-            return
-        if self._best_loss is None or loss < self._best_loss:
+        if self._policy.keep_best and (self._best_loss is None or loss < self._best_loss):
             self._best_loss = loss
             self._champion = (step, loss)
 

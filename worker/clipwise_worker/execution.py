@@ -113,7 +113,7 @@ def execute(
     control.begin_training()
     send(PhaseChanged(phase=Phase.TRAINING))
     metrics: dict[str, float] = {}
-    step = trainer.start
+    step, evaluated_at = trainer.start, -1
     try:
         for event in trainer.run():
             match event:
@@ -122,11 +122,16 @@ def execute(
                     send(messages.Progressed(**vars(event)))
                 case Measured():
                     send(_measured(event))
-                    course.evaluated(event.step, event.values.get("eval/loss"))
+                    if "eval/loss" in event.values:
+                        evaluated_at = event.step
+                        course.evaluated(event.step, event.values["eval/loss"])
                     if not event.released:
                         metrics |= event.values
         if step >= trainer.steps:
             course.end(step)
+            if trainer.evaluation.due(step, trainer.steps) and evaluated_at != step:
+                # Broken off by a stop: whoever goes on has nothing to train, but to evaluate.
+                return Stopped(step=step, charged_steps=course.charged_steps)
     except NonFiniteLoss as error:
         return Failed(code=ReasonCode.NON_FINITE_LOSS, message=error.detail)
     except (NoNews, CannotStore) as error:

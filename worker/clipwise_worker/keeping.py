@@ -55,12 +55,14 @@ class Keeping:
                 path = self._artifacts.local_path(row.key, into=into)
                 if _sha256(path) == row.sha256:
                     return row.step, path
-                problem = "is damaged"
+                problem, lost = "is damaged", True
             except NotFound:
-                problem = "is gone"
+                # Perhaps only here: a store that is not mounted has nothing of what it holds elsewhere.
+                problem, lost = "cannot be found", False
             log.warning("the checkpoint of step %d %s", row.step, problem)
             with transaction(self._engine) as session:
-                checkpoints.drop(session, self._attempt, session.merge(row, load=False))
+                if lost:
+                    checkpoints.drop(session, self._attempt, session.merge(row, load=False))
                 message = f"The checkpoint of step {row.step} {problem}; the one before is used."
                 reports.add_event(session, self._attempt, "checkpoint_lost", "warning", message)
         return None
@@ -92,7 +94,7 @@ class Keeping:
                 checkpoints.add(session, attempt, new, self.policy)
         except StaleToken:
             with transaction(self._engine) as session:
-                orphans.add(session, [stored.key])
+                orphans.expire(session, [stored.key])
             raise
         self._moved = None
 

@@ -51,7 +51,7 @@ class Nursery:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the runners that nobody has taken, and make no more."""
+        """End the runners that nobody has taken, and make no more; those that were taken go on."""
         with self._changed:
             self._stopping = True
             left = list(self._ready)
@@ -80,7 +80,7 @@ class Nursery:
             with self._changed:
                 self._changed.wait_for(self._has_to_make, timeout=5.0)
                 if self._stopping:
-                    return
+                    break
                 dead = [runner for runner in self._ready if runner.returncode is not None]
                 for runner in dead:
                     self._ready.remove(runner)
@@ -96,8 +96,10 @@ class Nursery:
             with self._changed:
                 if self._stopping:
                     runner.end()
-                    return
+                    break
                 self._ready.append(runner)
+        # Runners that were taken may still be at work, and would be killed with this thread.
+        threading.Event().wait()
 
     def _has_to_make(self) -> bool:
         return self._stopping or (self._failures < FAILED_STARTS and len(self._ready) < self._wanted())

@@ -108,7 +108,7 @@ class Presence:
     def reap(self) -> None:
         """Do what is due about jobs whose lease or time is over, unless another process does it."""
         with transaction(self._engine) as session:
-            reaped = reaper.reap(session, self._recovery)
+            reaped = reaper.reap(session, self._recovery, grace_seconds=2 * self._heartbeat_seconds)
         for job_id in reaped.interrupted:
             log.warning("job %s: its worker was lost, it waits to be taken up again", job_id)
         for job_id in reaped.ended:

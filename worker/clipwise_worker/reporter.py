@@ -55,8 +55,8 @@ class Reporter:
     Args:
         engine: the database.
         attempt: whose token every write carries.
-        on_lost: called when the attempt has lost its job.
-        on_failed: called with a message when the database refuses what it is given, or is away for too long.
+        on_lost: called when the attempt has lost its job, or the database is away for too long.
+        on_failed: called with a message when the database refuses what it is given.
         outage_seconds: how long an outage of the database is sat out.
     """
 
@@ -152,8 +152,12 @@ class Reporter:
             self._given_up.set()
             self._on_lost()
         except Exception as error:
-            log.exception("job %s: a report could not be written", self._attempt.job_id)
             self._given_up.set()
+            if is_outage(error):
+                # Nobody can say whose the job is by now: whoever finds the lease over puts it back.
+                self._on_lost()
+                return
+            log.exception("job %s: a report could not be written", self._attempt.job_id)
             self._on_failed(f"the database did not take the job's reports ({type(error).__name__})")
 
     def _write_once(self, batch: Batch) -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from clipwise_worker.messages import Begin, Granted, Lease, Message, Stop, Stopped, Stored, to_runner
 
 _PR_SET_PDEATHSIG = 1
+SHORTEST_ANSWER_SECONDS = 60.0
 SUPERVISOR_GONE = 3
 """Exit code when the supervisor's pipe has closed, or spoke what cannot be read."""
 
@@ -97,7 +98,7 @@ class Control:
         Raises:
             NoNews: if neither comes.
         """
-        self._wait(lambda: not self.lease_is_over or self.stopping())
+        self._wait(lambda: not self.lease_is_over or self.stopping(), self.wait_seconds)
 
     def wait_for_grant(self, charged_steps: int) -> bool:
         """Wait until so many noisy steps are paid for; False if the attempt is told to stop meanwhile.
@@ -122,10 +123,12 @@ class Control:
         with self._news:
             self._news.wait_for(self.stopping, seconds)
 
-    def _wait(self, happened: Callable[[], bool]) -> None:
+    def _wait(self, happened: Callable[[], bool], seconds: float | None = None) -> None:
+        # An answer may take its time however little patience there is with a lease that is over.
+        seconds = max(self.wait_seconds, SHORTEST_ANSWER_SECONDS) if seconds is None else seconds
         with self._news:
-            if not self._news.wait_for(happened, self.wait_seconds):
-                raise NoNews(f"the supervisor has not answered for {self.wait_seconds:g} s")
+            if not self._news.wait_for(happened, seconds):
+                raise NoNews(f"the supervisor has not answered for {seconds:g} s")
 
     def _read(self) -> None:
         # Unbuffered and not `sys.stdin`: its lock would be held when the interpreter shuts down.

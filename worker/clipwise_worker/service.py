@@ -118,9 +118,9 @@ class WorkerService:
         """
         started = time.monotonic()
         self._stopping.set()
-        self._nursery.stop()
         if not self._slots.stop(self._settings.drain_seconds):
             log.warning("some attempts could not write their end; they are put back as lost")
+        self._nursery.stop()
         self._presence.stop()
         self._consumer.stop(CONSUMER_STOP_SECONDS)
         log.info("the worker has stopped, after %.1f s", time.monotonic() - started)

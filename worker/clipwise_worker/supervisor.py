@@ -25,6 +25,7 @@ from clipwise.privacy.accountant import EpsilonCurve
 from clipwise.store import attempts, charges, checkpoints, orphans, reports
 from clipwise.store.attempts import Blamed, FinishedFile, Outcome, Release
 from clipwise.store.claims import Claimed
+from clipwise.store.outages import is_outage
 from clipwise.store.sessions import durable_transaction, transaction
 from clipwise_worker import outputs
 from clipwise_worker.endings import Ending, death_ending, failed, stop_ending
@@ -126,6 +127,7 @@ class Supervisor:
         self._keeping = Keeping(engine, artifacts, claimed.attempt, claimed.spec)
         self._charged = claimed.charged_steps
         self._curve = _curve(claimed.plan)
+        self._deciding = threading.Lock()
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._stopping: Stopping | None = None
@@ -139,10 +141,11 @@ class Supervisor:
 
     def stop(self, why: Stopping, message: str = "") -> None:
         """Stop the attempt; from any thread. A reason that overrules the one before counts."""
-        if why.overrules(self._stopping):
-            if self._stopping is None or self._stopping.keeps:
-                self._stopped_at = time.monotonic()
-            self._stopping, self._broken = why, message
+        with self._deciding:
+            if why.overrules(self._stopping):
+                if self._stopping is None or self._stopping.keeps:
+                    self._stopped_at = time.monotonic()
+                self._stopping, self._broken = why, message
         self._wake.set()
 
     def renewed(self, lease_until: float) -> None:
@@ -330,6 +333,12 @@ class Supervisor:
         except StaleToken:
             self.stop(Stopping.LOST)
         except Exception as error:
+            if self._stopping is not None and not self._stopping.keeps:
+                return  # the runner has taken back what it asked for
+            if is_outage(error):
+                # Nobody can say whose the job is by now: whoever finds the lease over puts it back.
+                self.stop(Stopping.LOST)
+                return
             log.exception("what the runner asked for could not be done")
             self.stop(Stopping.BROKEN, f"the worker could not keep the job's books ({type(error).__name__})")
 
@@ -444,7 +453,7 @@ class Supervisor:
 
     def _let_go(self, stored: list[FinishedFile]) -> None:
         with transaction(self._engine) as session:
-            orphans.add(session, [file.key for file in stored])
+            orphans.expire(session, [file.key for file in stored])
 
 
 def _curve(plan: Mapping[str, Any]) -> EpsilonCurve | None:

@@ -117,7 +117,7 @@ class ArtifactStore:
             Unavailable: if the store cannot be written to.
         """
         if move and self._folder is not None:
-            with path.open("rb+") as file:
+            with translated("write"), path.open("rb+") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 size = file.tell()
                 os.fsync(file.fileno())
@@ -126,7 +126,7 @@ class ArtifactStore:
         with path.open("rb") as file:
             stored = self.write(key, file)
         if move:
-            path.unlink()
+            path.unlink(missing_ok=True)
         return stored
 
     def open(self, key: str) -> IO[bytes]:

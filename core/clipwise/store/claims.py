@@ -170,6 +170,7 @@ def _take(session: Session, capacity: Capacity, job_id: str, now: datetime) -> C
             JobRow.dataset_id,
             JobRow.gpus,
             JobRow.charged_steps,
+            JobRow.checkpoint_step,
             JobRow.ran_seconds,
             JobRow.queued_at,
             JobRow.request_id,
@@ -191,6 +192,8 @@ def _take(session: Session, capacity: Capacity, job_id: str, now: datetime) -> C
             number=attempt.number,
             token=attempt.token,
             worker_id=capacity.worker_id,
+            # Where it is about to go on; it says so again once it has found its checkpoint whole.
+            start_step=row.checkpoint_step or 0,
             waited_seconds=(now - row.queued_at).total_seconds() if row.queued_at else None,
             started_at=now,
         )

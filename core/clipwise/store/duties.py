@@ -1,13 +1,18 @@
 """Work that one process does for all: whoever takes a duty does it, and the others let it be."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from clipwise.store.sessions import database_time
 from clipwise.store.tables import DutyRow
+
+
+def last_done(session: Session, name: str) -> datetime | None:
+    """Return when a duty was last taken; None if it never was."""
+    return session.execute(select(DutyRow.done_at).where(DutyRow.name == name)).scalar_one_or_none()
 
 
 def take(session: Session, name: str, every_seconds: float) -> bool:

@@ -59,7 +59,7 @@ def cancel(session: Session, job: JobRow) -> None:
     if status is JobStatus.CANCELLING:
         return
     require_verb("cancel", job.id, status)
-    now = datetime.now(UTC)
+    now = database_time(session)
     job.cancel_requested_at = now
     job.version += 1
     job.reason_code, job.reason_message = ReasonCode.USER_CANCELLED, "cancelled on request"
@@ -89,7 +89,7 @@ def pause(session: Session, job: JobRow) -> None:
         return
     require_verb("pause", job.id, status)
     job.version += 1
-    job.pause_requested_at = datetime.now(UTC)
+    job.pause_requested_at = database_time(session)
     if status is JobStatus.QUEUED:
         job.status, job.phase, job.queued_at, job.wait_until, job.not_before = (
             JobStatus.PAUSED, None, None, None, None,

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 
 from clipwise.store.sessions import reading, transaction
@@ -32,6 +32,17 @@ def reserve(session: Session, keys: Iterable[str], lasting: timedelta = RESERVAT
 def keep(session: Session, keys: Iterable[str]) -> None:
     """Take files off the list, in the transaction that writes the rows that name them."""
     session.execute(delete(OrphanFileRow).where(OrphanFileRow.key.in_(list(keys))))
+
+
+def expire(session: Session, keys: Iterable[str]) -> None:
+    """Let go of files that were reserved and that no row came to name; those that one names are left alone.
+
+    For a writer that does not know whether its own commit came through: `keep` was in it.
+    """
+    reserved = update(OrphanFileRow).where(OrphanFileRow.key.in_(list(keys)))
+    session.execute(
+        reserved.values(created_at=datetime.now(UTC)).execution_options(synchronize_session=False)
+    )
 
 
 def sweep(engine: Engine, delete_file: Callable[[str], None], limit: int = 100) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from clipwise.jobs.recovery import DEFAULT_RECOVERY, Recovery
@@ -24,6 +24,8 @@ WAKE_SECONDS = 10.0
 STUCK_SECONDS = 30.0
 """A worker that works has long stopped an attempt that it was asked to stop, or whose time is over."""
 STUCK_PAUSE_SECONDS = 180.0
+OUTAGE_SECONDS = 5.0
+"""Nobody has reaped for so long: the database was away, or every process."""
 AT_ONCE = 100
 
 
@@ -40,14 +42,25 @@ class Reaped:
 
 
 def reap(
-    session: Session, recovery: Recovery = DEFAULT_RECOVERY, every_seconds: float = EVERY_SECONDS
+    session: Session,
+    recovery: Recovery = DEFAULT_RECOVERY,
+    every_seconds: float = EVERY_SECONDS,
+    grace_seconds: float = 20.0,
 ) -> Reaped:
-    """Do what is due, unless another process did it within `every_seconds`."""
+    """Do what is due, unless another process did it within `every_seconds`.
+
+    After an outage leases that have passed meanwhile last for `grace_seconds` more: two heartbeats.
+    """
     reaped = Reaped()
+    before = duties.last_done(session, "reap")
     if not duties.take(session, "reap", every_seconds):
         return reaped
     now = database_time(session)
-    _put_back_expired(session, now, recovery, reaped)
+    if before is not None and (now - before).total_seconds() > every_seconds + OUTAGE_SECONDS:
+        # Nobody could reap, so perhaps nobody could renew either: those who live are given time to.
+        _extend_expired(session, now, grace_seconds)
+    else:
+        _put_back_expired(session, now, recovery, reaped)
     _end_overdue(session, now, reaped)
     _stop_stuck(session, now, recovery, reaped)
     _end_unclaimed(session, now, reaped)
@@ -64,6 +77,15 @@ def give_up(
     for row in rows:
         attempts.release(session, _owner(row), Release(message=why, blames=Blamed.WORKER), recovery)
     return [row.id for row in rows]
+
+
+def _extend_expired(session: Session, now: datetime, seconds: float) -> None:
+    session.execute(
+        update(JobRow)
+        .where(JobRow.status.in_(OWNED), JobRow.lease_expires_at < now)
+        .values(lease_expires_at=now + timedelta(seconds=seconds))
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _put_back_expired(session: Session, now: datetime, recovery: Recovery, reaped: Reaped) -> None:

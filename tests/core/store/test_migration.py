@@ -156,7 +156,9 @@ def fill_0001(connection: Connection) -> None:
             phase=phase,
             reason_code="out_of_memory" if status == "failed" else None,
             spec=json.dumps({"model": {"kind": "mlp"}, "limits": {"max_runtime_seconds": 3600}}),
-            plan=None if status == "validating" else json.dumps({"steps": 100}),
+            plan=None if status == "validating" else json.dumps({"steps": 100, "epsilon": 2.5}),
+            steps=100,
+            delta=1e-5 if job_id == "job_running" else None,
             result=json.dumps({"metrics": {"loss": 0.5}}) if status == "succeeded" else None,
             dataset_id="ds_1",
             model_kind="mlp",
@@ -253,6 +255,7 @@ OF_0002 = {
     "search_name",
     *("not_before", "wait_until", "pause_requested_at", "runner_deaths", "worker_losses", "ran_seconds"),
     *("charged_steps", "checkpoint_step", "parent_id", "parent_verb", "request_id", "queued_at"),
+    "epsilon",  # of a job that was running it becomes what its plan says
     "heartbeat_at",  # an attempt's own goes with 0002; a worker's is looked at below
 }
 TABLES_OF_0002 = {"checkpoints", "devices", "duties", "metric_spans"}
@@ -278,7 +281,9 @@ def test_rows_of_0001_are_read_as_rows_of_now(filled_0001: Engine, database_url:
         assert {row.queued_at for row in jobs.values() if row.status != "validating"} == {at}
         assert jobs["job_validating"].queued_at is None
         assert jobs["job_running"].lease_expires_at == at
-        assert (jobs["job_running"].charged_steps, jobs["job_starting"].charged_steps) == (40, 0)
+        # Forty steps were told of; how many more ran is not known, so all are paid for.
+        assert (jobs["job_running"].charged_steps, jobs["job_running"].epsilon) == (100, 2.5)
+        assert (jobs["job_starting"].charged_steps, jobs["job_succeeded"].epsilon) == (0, 0.25)
         assert {row.charged_steps for row in jobs.values() if row.finished_at} == {0}
         assert jobs["job_succeeded"].result == {"metrics": {"loss": 0.5}}
         assert {(row.gpus, row.worker_losses, row.ran_seconds) for row in jobs.values()} == {(0, 0, 0.0)}
@@ -314,7 +319,7 @@ def test_what_ran_under_0001_is_taken_up_again(filled_0001: Engine, database_url
         claimed = [claims.claim(session, capacity) for _ in range(3)]
     taken = {one.attempt.job_id: one for one in claimed if one is not None}
     assert set(taken) == {"job_queued", "job_running", "job_starting"}
-    assert (taken["job_running"].attempt.number, taken["job_running"].charged_steps) == (2, 40)
+    assert (taken["job_running"].attempt.number, taken["job_running"].charged_steps) == (2, 100)
 
 
 def test_going_back_to_0001_and_up_again_keeps_the_data(filled_0001: Engine, database_url: str) -> None:
