@@ -387,9 +387,14 @@ def test_a_runner_that_was_made_ahead_runs_the_job(fleet: Fleet) -> None:
     job_id = fleet.submit(20)
     fleet.until(lambda: fleet.job(job_id).status == "succeeded", 60)
     assert not ready.is_running()
-    # And the next one gets ready.
+    # And the next one gets ready; when the worker stops, it may write its checkpoint like any other.
     fleet.until(lambda: len(fleet.runners()) == 1, 10)
+    long = fleet.submit(LONG)
+    fleet.until_training(long)
     assert fleet.stop() < STOP_SECONDS
+    stopped = fleet.job(long)
+    assert (stopped.status, stopped.runner_deaths, stopped.worker_losses) == ("queued", 0, 0)
+    assert stopped.checkpoint_step == stopped.charged_steps
 
 
 @only_redis
