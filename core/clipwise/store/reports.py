@@ -108,7 +108,7 @@ def add_metrics(session: Session, attempt: Attempt, points: Sequence[Point]) -> 
     """
     fenced_update(session, attempt, {})
     if points:
-        points = [_named(point) for point in points]
+        points = _storable(points)
         written = _insert_points(session, attempt, points)
         note = spans.add if written == len(points) else spans.renew
         note(session, attempt.job_id, attempt.number, points)
@@ -154,9 +154,11 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
-def _named(point: Point) -> Point:
-    name = storable(point.name)
-    return point if name == point.name else replace(point, name=name)
+def _storable(points: Sequence[Point]) -> Sequence[Point]:
+    names = {name: storable(name) for name in {point.name for point in points}}
+    if all(name == clean for name, clean in names.items()):
+        return points
+    return [replace(point, name=names[point.name]) for point in points]
 
 
 def _insert_points(session: Session, attempt: Attempt, points: Sequence[Point]) -> int:
