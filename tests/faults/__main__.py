@@ -54,7 +54,7 @@ def _heading(options: argparse.Namespace) -> list[str]:
         (
             f'`make faults ARGS="--seed {options.seed} --jobs {options.jobs} --steps {options.steps} '
             f'--pause {options.pause:g}"`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, '
-            f"{platform.machine()}, Python {platform.python_version()}. Leases of 3 s; what is done and checked "
+            f"{platform.machine()}, Python {platform.python_version()}. Leases of 3 s; what is checked "
             "is in [docs/jobs.md](../jobs.md)."
         ),
         "",
