@@ -9,6 +9,7 @@ import pytest
 from tests.faults.history import History
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.redis
 @pytest.mark.postgres
 def test_jobs_survive_every_kind_of_fault() -> None:
@@ -25,5 +26,5 @@ def test_jobs_survive_every_kind_of_fault() -> None:
     print("\n".join(report.lines()))
     # Of so few jobs one may have been hit too often; what became of it has to be in order all the same.
     assert [line for line in report.broken if not line.startswith(("(failed)", "only "))] == []
-    assert report.statuses.get("succeeded", 0) >= 6
+    assert report.statuses.get("succeeded", 0) >= 5
     assert sum(report.injected.values()) >= 5
