@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 3 --dist lo
 
 export CLIPWISE_DATA_DIR ?= $(CURDIR)/.clipwise
 
-.PHONY: help demo up test check format client faults bench bench-engine clean
+.PHONY: help demo up test check format client faults bench bench-api bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: $(BIN)/.bench $(DASHBOARD) ## what the service and the engine cost, measu
 	@$(BIN)/python -m tests.benchmarks.service
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
 
+bench-api: $(BIN)/.dev $(VENV)/mlflow/.installed ## the api under load, metrics beside MLflow; ARGS=lists measures a part
+	@$(BIN)/python -m tests.benchmarks.load $(ARGS)
+
 bench-engine: $(BIN)/.bench ## the engine alone, beside PyTorch and peers
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
 
@@ -81,6 +84,13 @@ $(BIN)/.dev: $(BIN)/.service
 $(BIN)/.bench: $(BIN)/.dev
 	@echo "Installing what the engine is measured beside ..."
 	@$(PIP) install --constraint constraints.txt --group bench
+	@touch $@
+
+$(VENV)/mlflow/.installed: $(BIN)/python pyproject.toml
+	@echo "Installing MLflow, which metrics are measured beside, into an environment of its own ..."
+	@$(BIN)/python -m venv $(VENV)/mlflow
+	@$(VENV)/mlflow/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	@$(VENV)/mlflow/bin/python -m pip --disable-pip-version-check --quiet install --group mlflow
 	@touch $@
 
 frontend/node_modules/.installed: $(BIN)/python frontend/package.json frontend/package-lock.json

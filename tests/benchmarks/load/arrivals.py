@@ -64,16 +64,28 @@ class Outcome:
     lateness: float
 
 
-def run(plan: Plan) -> Outcome:
-    """Make the load in a process of its own."""
-    finished = subprocess.run(
+def start(plan: Plan) -> subprocess.Popen[bytes]:
+    """Make the load in a process of its own, which prints the outcome as JSON at its end."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.load.arrivals"],
-        input=json.dumps(asdict(plan)).encode(),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        check=True,
     )
-    return Outcome(**json.loads(finished.stdout))
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(asdict(plan)).encode())
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def run(plan: Plan) -> Outcome:
+    """Make the load in a process of its own, and wait for its outcome."""
+    process = start(plan)
+    out, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError("the load could not be made")
+    return Outcome(**json.loads(out))
 
 
 async def _arrive(plan: Plan) -> Outcome:

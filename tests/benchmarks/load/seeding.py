@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import Engine, insert, select, text
 
 from clipwise import architectures, plugins
+from clipwise.data.builtin import BUILTINS
 from clipwise.ids import new_id
+from clipwise.jobs.planning import plan_job
 from clipwise.jobs.spec import parse
 from clipwise.jobs.states import JobStatus
 from clipwise.store.sessions import transaction
-from clipwise.store.tables import ApiKeyRow, DatasetRow, EventRow, JobRow, JobTagRow, WorkerRow
+from clipwise.store.tables import ApiKeyRow, DatasetRow, EventRow, JobRow, JobTagRow, WorkerRow, searchable
 
 WORKERS = 8
 PLAIN: dict[str, Any] = {
@@ -64,10 +66,13 @@ def add_jobs(engine: Engine, count: int) -> None:
     The api has been started before, so that its first key and the built-in data sets are there.
     """
     draw = random.Random(7)
+    schema = BUILTINS["digits"].schema
+    specs = [parse(document) for document in (PLAIN, PRIVATE)]
+    drawn = [(spec.as_json(), plan_job(spec, schema).model_dump(mode="json")) for spec in specs]
     with transaction(engine) as session:
         datasets = {row.name: row.id for row in session.scalars(select(DatasetRow))}
         key_id = session.scalars(select(ApiKeyRow.id)).first()
-        rows = _jobs(draw, count, sorted(datasets.items()), key_id)
+        rows = _jobs(draw, count, drawn, sorted(datasets.items()), key_id)
         while batch := [row for row, _ in zip(rows, range(AT_ONCE), strict=False)]:
             session.execute(insert(JobRow), batch)
             session.execute(
@@ -84,22 +89,27 @@ def add_jobs(engine: Engine, count: int) -> None:
 
 
 def _jobs(
-    draw: random.Random, count: int, datasets: list[tuple[str, str]], key_id: str | None
+    draw: random.Random,
+    count: int,
+    drawn: list[tuple[dict[str, Any], dict[str, Any]]],
+    datasets: list[tuple[str, str]],
+    key_id: str | None,
 ) -> Iterator[dict[str, Any]]:
-    spec = parse(PLAIN).as_json()
     begun = datetime.now(UTC) - timedelta(days=365)
     for number in range(count):
         name, dataset_id = draw.choices(datasets, weights=range(len(datasets), 0, -1))[0]
         status = draw.choices(list(STATUSES), weights=list(STATUSES.values()))[0]
         at = begun + timedelta(seconds=number * 300)
+        spec, plan = drawn[number % 2]
         title = f"{name} {draw.choice(WORDS)} {draw.choice(WORDS)} {number}"
         tags = {"team": draw.choice(TEAMS), "run": str(number), "series": str(number // 100)}
         yield {
             "id": new_id("job"),
-            "name": title if draw.random() < 0.9 else None,
+            "name": title,
+            "search_name": searchable(title),
             "status": JobStatus(status),
             "spec": {**spec, "name": title, "dataset": name, "tags": tags},
-            "plan": None,
+            "plan": plan,
             "dataset_id": dataset_id,
             "model_kind": draw.choice(("mlp", "mlp", "cnn", "logistic")),
             "queue": "cpu",
