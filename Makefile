@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 3 --dist lo
 
 export CLIPWISE_DATA_DIR ?= $(CURDIR)/.clipwise
 
-.PHONY: help demo up test check format client faults bench bench-api bench-engine clean
+.PHONY: help demo up test check format client faults bench bench-api bench-engine bench-workers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-api: $(BIN)/.dev $(VENV)/mlflow/.installed ## the api under load, metrics 
 
 bench-engine: $(BIN)/.bench ## the engine alone, beside PyTorch and peers
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
+
+bench-workers: $(BIN)/.dev ## four workers beside one
+	@$(BIN)/python -m tests.benchmarks.workers $(ARGS)
 
 clean: ## remove what make built; the data folder stays
 	rm -rf $(VENV) frontend/node_modules api/clipwise_api/dashboard

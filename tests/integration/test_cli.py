@@ -80,6 +80,8 @@ def test_submit_and_wait_for_machines(call: Call, tmp_path: Path) -> None:
 def test_submit_gives_an_id_to_go_on_with(call: Call) -> None:
     job_id = call("submit", "-", stdin=json.dumps(JOB)).stdout.strip()
     assert as_json(call("show", job_id, "--json"))["id"] == job_id
+    assert "accuracy" in call("watch", job_id).stdout
+    assert as_json(call("watch", job_id, "--json"))["id"] == job_id
     call("events", job_id, "--follow")
     assert as_json(call("show", job_id, "--json"))["status"] == "succeeded"
 
@@ -101,6 +103,8 @@ def test_a_job_that_fails_is_exit_code_1(call: Call) -> None:
     assert json.loads(done.stdout)["status"] == "failed"
     assert json.loads(done.stderr)["code"] == "job_not_succeeded"
     assert "max_runtime_exceeded" in json.loads(done.stderr)["detail"]
+    watched = call("watch", json.loads(done.stdout)["id"], code=1)
+    assert "max_runtime_exceeded" in watched.stderr
 
 
 def test_cancelling(call: Call, service: Service) -> None:

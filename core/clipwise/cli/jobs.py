@@ -12,6 +12,7 @@ from clipwise.cli.options import JobId, JsonFlag, Limit, connect
 from clipwise.cli.output import facts, moment, print_json, say, table
 
 if TYPE_CHECKING:
+    from clipwise.client import Client
     from clipwise.wire.jobs import Job, Plan
 
 
@@ -26,19 +27,20 @@ def submit(
         with explained(document):
             job = client.submit(document)
         if wait:
-            from clipwise.cli.watching import display_for, watch
-
             if not as_json:
-                say(f"Submitted {job.id}; Ctrl-C stops watching, not the job.")
-            job = watch(client, job.id, display_for(as_json=as_json))
+                say(f"Submitted {job.id}; Ctrl-C stops watching, not the job (clipwise watch goes on).")
+            _watch(client, job.id, as_json=as_json)
+            return
     if as_json:
         print_json(job)
-    elif wait:
-        _describe(job)
     else:
         say(job.id)
-    if wait:
-        require_success(job)
+
+
+def watch(job: JobId, as_json: JsonFlag = False) -> None:
+    """Stay with a job until it is over, with its progress; the exit code says whether it succeeded."""
+    with connect() as client:
+        _watch(client, job, as_json=as_json)
 
 
 def plan(file: JobFile, as_json: JsonFlag = False) -> None:
@@ -104,6 +106,17 @@ def show(job: JobId, as_json: JsonFlag = False) -> None:
         print_json(found)
     else:
         _describe(found)
+
+
+def _watch(client: "Client", job_id: str, *, as_json: bool) -> None:
+    from clipwise.cli.watching import display_for, watch
+
+    job = watch(client, job_id, display_for(as_json=as_json))
+    if as_json:
+        print_json(job)
+    else:
+        _describe(job)
+    require_success(job)
 
 
 def require_success(job: "Job") -> None:

@@ -41,6 +41,7 @@ def program() -> typer.Typer:
         ("plan", jobs.plan, JOBS),
         ("jobs", jobs.jobs, JOBS),
         ("show", jobs.show, JOBS),
+        ("watch", jobs.watch, JOBS),
         ("cancel", job_verbs.cancel, JOBS),
         ("pause", job_verbs.pause, JOBS),
         ("resume", job_verbs.resume, JOBS),

@@ -61,7 +61,7 @@ def add_workers(engine: Engine) -> None:
 
 
 def add_jobs(engine: Engine, count: int) -> None:
-    """Write jobs as they are after a year of use: over both data sets, eight teams and ten words.
+    """Write jobs as they are after a year of use: over all data sets, eight teams and ten words.
 
     The api has been started before, so that its first key and the built-in data sets are there.
     """

@@ -114,7 +114,7 @@ def migrated(stack: Stack, name: str) -> Iterator[Engine]:
 
 
 @contextmanager
-def api(stack: Stack, engine: Engine) -> Iterator[Served]:
+def api(stack: Stack, engine: Engine, cores: Sequence[int] = SERVER_CORES) -> Iterator[Served]:
     """Start one api process over a migrated database, with nothing but environment variables."""
     settings = {
         "CLIPWISE_DATA_DIR": str(stack.folder / "data"),
@@ -123,7 +123,8 @@ def api(stack: Stack, engine: Engine) -> Iterator[Served]:
         "CLIPWISE_API_KEY": KEY,
     }
     command = [sys.executable, "-m", "clipwise_api"]
-    with served(command, settings, "CLIPWISE_PORT", "/healthz", stack.folder / "api.log") as running:
+    log = stack.folder / "api.log"
+    with served(command, settings, "CLIPWISE_PORT", "/healthz", log, cores=cores) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ from clipwise.cli.program import run
 from tests.conftest import free_port
 
 COMMANDS = (
-    *("demo", "up", "api", "worker", "migrate", "submit", "plan", "jobs", "show"),
+    *("demo", "up", "api", "worker", "migrate", "submit", "plan", "jobs", "show", "watch"),
     *("cancel", "pause", "resume", "retry", "clone", "delete"),
     *("events", "logs", "attempts", "checkpoints", "download"),
     *("models", "datasets", "workers", "queues", "signin", "version"),
