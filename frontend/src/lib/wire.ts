@@ -14,6 +14,7 @@ export type Artifact = Schemas["Artifact"];
 export type Attempt = Schemas["Attempt"];
 export type Checkpoint = Schemas["Checkpoint"];
 export type BulkVerb = Schemas["BulkChange"]["verb"];
+export type JobFilter = Schemas["BulkChange"]["filter"];
 export type BulkResult = Schemas["BulkResult"];
 export type Dataset = Schemas["Dataset"];
 export type DatasetSchema = Dataset["schema"];

@@ -2,11 +2,12 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useRef } from "react";
 import { api, idempotencyKey, take } from "@/lib/api";
-import type { BulkResult, BulkVerb } from "@/lib/wire";
+import type { BulkResult, BulkVerb, JobFilter } from "@/lib/wire";
 
 export interface Bulk {
   verb: BulkVerb;
-  ids: readonly string[];
+  /** Which jobs: by id, or all that a list shows on all its pages. */
+  filter: JobFilter;
 }
 
 export type BulkDone = Pick<BulkResult, "changed" | "refused">;
@@ -16,8 +17,8 @@ export function useBulk() {
   // The same wish, sent twice because an answer was lost, retries each job once.
   const sent = useRef({ wish: "", key: "" });
   return useMutation({
-    mutationFn: async ({ verb, ids }: Bulk): Promise<BulkDone> => {
-      const wish = JSON.stringify([verb, ids]);
+    mutationFn: async ({ verb, filter }: Bulk): Promise<BulkDone> => {
+      const wish = JSON.stringify([verb, filter]);
       if (sent.current.wish !== wish) sent.current = { wish, key: idempotencyKey() };
       const done: BulkDone = { changed: [], refused: [] };
       let after: string | null = null;
@@ -25,7 +26,7 @@ export function useBulk() {
         const part: BulkResult = await take(
           api.POST("/v1/jobs/bulk", {
             params: { header: { "Idempotency-Key": sent.current.key } },
-            body: { verb, filter: { ids: [...ids] }, after },
+            body: { verb, filter, after },
           }),
         );
         done.changed.push(...part.changed);
@@ -37,9 +38,9 @@ export function useBulk() {
     onSuccess: () => {
       sent.current = { wish: "", key: "" };
     },
-    onSettled: async (_done, _error, { verb, ids }) => {
-      if (verb === "delete") for (const id of ids) client.removeQueries({ queryKey: ["job", id] });
-      else for (const id of ids) void client.invalidateQueries({ queryKey: ["job", id] });
+    onSettled: async (done, _error, { verb }) => {
+      if (verb === "delete") for (const id of done?.changed ?? []) client.removeQueries({ queryKey: ["job", id] });
+      else void client.invalidateQueries({ queryKey: ["job"] });
       await client.invalidateQueries({ queryKey: ["jobs"] });
     },
   });

@@ -1,7 +1,7 @@
 /** The list of jobs. */
 import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { api, take } from "@/lib/api";
-import { isTerminal, type JobStatus } from "@/lib/wire";
+import { isTerminal, type JobFilter, type JobStatus } from "@/lib/wire";
 
 /** What the list shows, by what a person looks for. */
 export const GROUPS = {
@@ -27,8 +27,17 @@ export interface Filter {
   after: string;
 }
 
-export function jobsQuery({ group, search, tag, after }: Filter) {
+/** What the service is asked for: the list, or a change of all that is in it. */
+export function asked({ group, search, tag }: Omit<Filter, "after">): Pick<JobFilter, "status" | "q" | "tag"> {
   const statuses: readonly JobStatus[] = GROUPS[group];
+  return {
+    ...(statuses.length > 0 && { status: [...statuses] }),
+    ...(search !== "" && { q: search }),
+    ...(tag !== "" && { tag: [tag] }),
+  };
+}
+
+export function jobsQuery({ group, search, tag, after }: Filter) {
   return queryOptions({
     queryKey: ["jobs", group, search, tag, after],
     queryFn: ({ signal }) =>
@@ -38,9 +47,7 @@ export function jobsQuery({ group, search, tag, after }: Filter) {
           params: {
             query: {
               limit: 50,
-              ...(statuses.length > 0 && { status: [...statuses] }),
-              ...(search !== "" && { q: search }),
-              ...(tag !== "" && { tag: [tag] }),
+              ...asked({ group, search, tag }),
               ...(after !== "" && { after }),
             },
           },

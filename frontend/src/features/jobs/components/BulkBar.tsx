@@ -4,8 +4,9 @@ import { Confirm, Dialog } from "@/components/ui/Dialog";
 import type { IconName } from "@/components/ui/Icon";
 import { integer, plural, title } from "@/lib/format";
 import { nameOf } from "@/lib/outcome";
-import type { BulkVerb, Job } from "@/lib/wire";
+import type { BulkVerb, Job, JobFilter } from "@/lib/wire";
 import { useBulk, type BulkDone } from "../api/bulk";
+import type { Choice } from "./choice";
 
 const VERBS: readonly { verb: BulkVerb; icon: IconName; danger?: true; about: string }[] = [
   { verb: "pause", icon: "pause", about: "Each stops when it has written a checkpoint. A worker can then take others." },
@@ -30,12 +31,26 @@ const VERBS: readonly { verb: BulkVerb; icon: IconName; danger?: true; about: st
 ];
 
 /** What can be done with the chosen jobs; it floats, so that no row moves when it comes and goes. */
-export function BulkBar({ jobs, onDone }: { jobs: readonly Job[]; onDone: () => void }) {
+export function BulkBar({
+  jobs,
+  choice,
+  everything,
+  more,
+}: {
+  /** The chosen ones at hand. */
+  jobs: readonly Job[];
+  choice: Choice;
+  /** What finds all jobs of the list. */
+  everything: JobFilter;
+  /** Whether all at hand are chosen, and other pages have more. */
+  more: boolean;
+}) {
   const [asking, setAsking] = useState<(typeof VERBS)[number] | null>(null);
   const [refusals, setRefusals] = useState<{ done: BulkDone; names: ReadonlyMap<string, string> } | null>(null);
   const [said, setSaid] = useState("");
   const bulk = useBulk();
   const able = (verb: BulkVerb) => jobs.filter((job) => job.allowed.includes(verb)).length;
+  const all = choice.beyond ? "all jobs of this list" : null;
   const close = () => {
     setAsking(null);
     bulk.reset();
@@ -43,13 +58,13 @@ export function BulkBar({ jobs, onDone }: { jobs: readonly Job[]; onDone: () => 
   const send = (verb: BulkVerb) => {
     const names = new Map(jobs.map((job) => [job.id, nameOf(job)]));
     bulk.mutate(
-      { verb, ids: jobs.map((job) => job.id) },
+      { verb, filter: all ? everything : { ids: jobs.map((job) => job.id) } },
       {
         onSuccess: (done) => {
           setSaid(`${title(verb)}: done for ${plural(done.changed.length, "job")}`);
           setRefusals(done.refused.length > 0 ? { done, names } : null);
           close();
-          onDone();
+          choice.clear();
         },
       },
     );
@@ -57,32 +72,37 @@ export function BulkBar({ jobs, onDone }: { jobs: readonly Job[]; onDone: () => 
   return (
     <>
       <div aria-live="polite" className="visually-hidden">
-        {jobs.length > 0 ? `${plural(jobs.length, "job")} selected` : said}
+        {jobs.length > 0 ? `${all ?? plural(jobs.length, "job")} selected` : said}
       </div>
       {jobs.length > 0 && (
         <section className="bulk" aria-label="Selected jobs">
-          <span className="bulk__count">{integer(jobs.length)} selected</span>
+          <span className="bulk__count">{all ? "All pages" : integer(jobs.length)} selected</span>
+          {more && !all && (
+            <Button small look="quiet" onClick={choice.goBeyond}>
+              Select all pages
+            </Button>
+          )}
           {VERBS.map((one) => (
             <Button
               key={one.verb}
               small
               look={one.danger ? "danger" : "plain"}
               icon={one.icon}
-              disabled={able(one.verb) === 0}
+              disabled={!all && able(one.verb) === 0}
               onClick={() => setAsking(one)}
             >
               {title(one.verb)}
             </Button>
           ))}
-          <Button small look="quiet" icon="close" iconOnly onClick={onDone}>
+          <Button small look="quiet" icon="close" iconOnly onClick={choice.clear}>
             Select none
           </Button>
         </section>
       )}
       <Confirm
         open={asking !== null}
-        title={asking ? `${title(asking.verb)} ${counted(able(asking.verb), jobs.length)}?` : ""}
-        verb={asking ? `${title(asking.verb)} ${plural(able(asking.verb), "job")}` : ""}
+        title={asking ? `${title(asking.verb)} ${all ?? counted(able(asking.verb), jobs.length)}?` : ""}
+        verb={asking ? `${title(asking.verb)} ${all ? "all of them" : plural(able(asking.verb), "job")}` : ""}
         keep="Back"
         danger={asking?.danger ?? false}
         busy={bulk.isPending}
@@ -91,13 +111,25 @@ export function BulkBar({ jobs, onDone }: { jobs: readonly Job[]; onDone: () => 
         onClose={close}
       >
         {asking && <p>{asking.about}</p>}
-        {asking && able(asking.verb) < jobs.length && (
+        {all && <p>{described(everything)}</p>}
+        {asking && all && <p className="muted">What cannot be {PAST[asking.verb]} as it is now is left alone.</p>}
+        {asking && !all && able(asking.verb) < jobs.length && (
           <p className="muted">The others cannot be {PAST[asking.verb]} as they are now and are left alone.</p>
         )}
       </Confirm>
       {refusals && <Refusals {...refusals} onClose={() => setRefusals(null)} />}
     </>
   );
+}
+
+/** Say which jobs a list has, on all its pages. */
+function described({ status, q, tag }: JobFilter): string {
+  const parts = [
+    status?.length ? `that are ${status.join(", ")}` : "",
+    q ? `with “${q}” in their name` : "",
+    tag?.length ? `with the tag ${tag.join(", ")}` : "",
+  ].filter((part) => part !== "");
+  return `This means every job${parts.length > 0 ? ` ${parts.join(", ")}` : " that there is"}, on all pages.`;
 }
 
 const PAST: Record<BulkVerb, string> = {

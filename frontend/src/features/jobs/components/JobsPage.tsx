@@ -9,7 +9,7 @@ import { Empty, Failed, Loading } from "@/components/ui/State";
 import { useParam } from "@/lib/address";
 import { title } from "@/lib/format";
 import { useSettled, useShortcuts } from "@/lib/hooks";
-import { GROUPS, isGroup, jobsQuery, type Group } from "../api/jobs";
+import { asked, GROUPS, isGroup, jobsQuery, type Group } from "../api/jobs";
 import { BulkBar } from "./BulkBar";
 import { useChoice } from "./choice";
 import { JobsTable } from "./JobsTable";
@@ -27,7 +27,11 @@ export function JobsPage() {
   const jobs = useQuery(jobsQuery({ group, search: settled, tag, after }));
   const rows = jobs.data?.data ?? [];
   const [selected, setSelected] = useState<number | null>(null);
-  const choice = useChoice(rows.map((job) => job.id));
+  const everything = asked({ group, search: settled, tag });
+  const choice = useChoice(
+    rows.map((job) => job.id),
+    JSON.stringify(everything),
+  );
   const searchBox = useRef<HTMLInputElement>(null);
 
   const move = (by: number) => {
@@ -79,7 +83,12 @@ export function JobsPage() {
         {rows.length > 0 && <JobsTable jobs={rows} selected={selected} choice={choice} onTag={setTag} />}
         <Pager after={after} next={jobs.data?.next_cursor ?? null} />
       </div>
-      <BulkBar jobs={rows.filter((job) => choice.has(job.id))} onDone={choice.clear} />
+      <BulkBar
+        jobs={rows.filter((job) => choice.has(job.id))}
+        choice={choice}
+        everything={everything}
+        more={choice.chosen.length === rows.length && (after !== "" || (jobs.data?.has_more ?? false))}
+      />
       {rows.length > 0 && (
         <p className="small muted keys" aria-hidden="true">
           <kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> open · <kbd>x</kbd> select ·{" "}

@@ -9,6 +9,10 @@ export interface Choice {
   toggle: (id: string, range?: boolean) => void;
   /** All or none. */
   toggleAll: () => void;
+  /** Whether it goes beyond the list: everything that the same question finds, on whatever page. */
+  beyond: boolean;
+  /** Choose everything that the question finds. */
+  goBeyond: () => void;
   clear: () => void;
 }
 
@@ -26,20 +30,28 @@ export function toggled(chosen: Ids, list: readonly string[], id: string, anchor
   return next;
 }
 
-/** A choice among `list`; what is no longer in the list is not chosen. */
-export function useChoice(list: readonly string[]): Choice {
+/** A choice among `list`, the part at hand of what `question` finds; what is no longer in it is not chosen. */
+export function useChoice(list: readonly string[], question: string): Choice {
   const [ids, setIds] = useState<Ids>(new Set());
+  const [everythingOf, setEverythingOf] = useState<string | null>(null);
   const anchor = useRef<string | null>(null);
-  const chosen = list.filter((id) => ids.has(id));
+  const beyond = everythingOf === question;
+  const chosen = beyond ? list : list.filter((id) => ids.has(id));
+  const choose = (next: Ids) => {
+    setEverythingOf(null);
+    setIds(next);
+  };
   return {
     chosen,
-    has: (id) => ids.has(id),
+    has: (id) => beyond || ids.has(id),
     toggle: (id, range = false) => {
       const from = range ? anchor.current : null;
       anchor.current = id;
-      setIds((before) => toggled(before, list, id, from));
+      choose(toggled(new Set(chosen), list, id, from));
     },
-    toggleAll: () => setIds(new Set(chosen.length === list.length ? [] : list)),
-    clear: () => setIds(new Set()),
+    toggleAll: () => choose(new Set(chosen.length === list.length ? [] : list)),
+    beyond,
+    goBeyond: () => setEverythingOf(question),
+    clear: () => choose(new Set()),
   };
 }
