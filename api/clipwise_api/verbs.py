@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from sqlalchemy.orm import Session
@@ -10,8 +12,8 @@ from clipwise.errors import ClipwiseError, Forbidden, NotFound
 from clipwise.jobs import spec as specification
 from clipwise.jobs.merge_patch import merged
 from clipwise.jobs.spec import JobSpec
-from clipwise.jobs.states import JobStatus, require_verb
-from clipwise.store import job_changes, jobs
+from clipwise.jobs.states import VERBS, JobStatus, require_verb
+from clipwise.store import cursors, job_changes, jobs
 from clipwise.store.jobs import JobFilter, JobRecord
 from clipwise.store.sessions import reading, transaction
 from clipwise.wire.jobs import BulkChange, BulkRefusal, BulkResult, Deleted, Job, JobChanges
@@ -136,14 +138,18 @@ def bulk(
 
     Each job is what it is when its turn comes: one that refuses stops no other one, and asking again
     finds what was changed already in a status that needs no change. A retry does not show in the job that
-    it was made of; with an idempotency key it is made once for each job all the same.
+    it was made of; with an idempotency key it is made once for each job all the same. What it made itself
+    is not meant by it.
     """
     chosen = job_filter(who, "/filter", **dict(wanted.filter))
+    if wanted.filter.ids is None:
+        chosen = _concerned(who, wanted.verb, chosen)
+    until, after = _bounds(wanted)
     with reading(services.engine) as session:
-        places, has_more = jobs.oldest(session, chosen, limit=MOST_AT_ONCE, after=wanted.after)
+        places, has_more = jobs.oldest(session, chosen, limit=MOST_AT_ONCE, until=until, after=after)
         refused = [] if wanted.after else _unknown(session, chosen)
     deadline = time.monotonic() + BULK_SECONDS
-    changed, cursor = list[str](), wanted.after
+    changed, cursor = list[str](), after
     for number, place in enumerate(places, start=1):
         try:
             changed.append(_one_of_many(services, who, wanted, place.id, idempotency_key, request_id))
@@ -155,8 +161,33 @@ def bulk(
             break
     services.wake_relay()
     return BulkResult(
-        changed=changed, refused=refused, has_more=has_more, next_cursor=cursor if has_more else None
+        changed=changed,
+        refused=refused,
+        has_more=has_more,
+        next_cursor=_next(until, cursor) if has_more and cursor is not None else None,
     )
+
+
+def _bounds(wanted: BulkChange) -> tuple[datetime | None, str | None]:
+    """Return until when jobs are meant, and the cursor: a retry must not come to what it made before."""
+    if wanted.verb != "retry":
+        return None, wanted.after
+    if wanted.after is None:
+        return datetime.now(UTC), None
+    return cursors.decode_until(wanted.after)
+
+
+def _next(until: datetime | None, cursor: str) -> str:
+    return cursor if until is None else cursors.encode_until(until, cursor)
+
+
+def _concerned(who: Principal, verb: BulkVerb, chosen: JobFilter) -> JobFilter:
+    """Leave out of a condition what the verb cannot be done to: it is meant of jobs that nobody has named."""
+    statuses = [status for status in chosen.statuses or JobStatus if status in VERBS[verb]]
+    own = who.key_id if not who.is_owner and chosen.created_by is None else chosen.created_by
+    if not statuses:
+        return replace(chosen, ids=())
+    return replace(chosen, statuses=statuses, created_by=own)
 
 
 def _one_of_many(

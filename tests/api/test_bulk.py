@@ -105,8 +105,10 @@ def test_a_selection_without_a_condition_is_refused(owner: httpx.Client) -> None
         assert [problem["pointer"] for problem in refused.json()["errors"]] == [pointer]
     for body in ({"verb": "clone", "filter": {"ids": ["x"]}}, {"verb": "cancel"}):
         assert owner.post("/v1/jobs/bulk", json=body).status_code == 422
-    body = {"verb": "cancel", "filter": {"status": ["queued"]}, "after": "nonsense"}
-    assert owner.post("/v1/jobs/bulk", json=body).json()["errors"][0]["code"] == "invalid_cursor"
+    for verb in ("cancel", "retry"):
+        for after in ("nonsense", "nonsense~", "nonsense~2026-01-01T00:00:00+00:00", "~", "a~2026-01-01"):
+            body = {"verb": verb, "filter": {"status": ["queued"]}, "after": after}
+            assert owner.post("/v1/jobs/bulk", json=body).json()["errors"][0]["code"] == "invalid_cursor"
     assert statuses(owner, [job_id]) == ["queued"]
 
 
@@ -117,7 +119,7 @@ def test_more_than_fit_are_taken_in_turns(owner: httpx.Client, monkeypatch: pyte
     # What refuses is passed by, so that the turns come to an end.
     seen, after = [], {}
     for has_more in (True, True, False):
-        done = bulk(owner, "cancel", model="mlp", **after)
+        done = bulk(owner, "cancel", ids=ids, **after)
         assert (done["has_more"], done["next_cursor"] is not None) == (has_more, has_more)
         seen += done["changed"] + [refusal["id"] for refusal in done["refused"]]
         after = {"after": done["next_cursor"]}
@@ -126,6 +128,39 @@ def test_more_than_fit_are_taken_in_turns(owner: httpx.Client, monkeypatch: pyte
     first = bulk(owner, "retry", parent=None, ids=ids[:4])
     second = bulk(owner, "retry", ids=ids[:4], after=first["next_cursor"])
     assert (len(first["changed"]), len(second["changed"]), second["has_more"]) == (2, 2, False)
+
+
+def test_a_condition_leaves_out_what_the_verb_cannot_be_done_to(
+    owner: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = submit(owner, 4)
+    bulk(owner, "cancel", ids=ids[:1])
+    bulk(owner, "pause", ids=ids[1:2])
+    resumed = bulk(owner, "resume", q="job")
+    assert (resumed["changed"], resumed["refused"]) == (ids[1:2], [])
+    nothing = bulk(owner, "resume", status=["cancelled"])
+    assert (nothing["changed"], nothing["refused"]) == ([], [])
+    monkeypatch.setattr("clipwise_api.verbs.MOST_AT_ONCE", 2)
+    after = {}
+    for turn in ([ids[1], ids[2]], [ids[3]]):
+        done = bulk(owner, "cancel", model="mlp", **after)
+        assert (done["changed"], done["refused"]) == (turn, [])
+        after = {"after": done["next_cursor"]}
+    assert not done["has_more"]
+
+
+def test_what_a_retry_makes_is_not_retried_in_a_later_turn(
+    owner: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = submit(owner, 3)
+    bulk(owner, "cancel", ids=ids)
+    monkeypatch.setattr("clipwise_api.verbs.MOST_AT_ONCE", 2)
+    first = bulk(owner, "retry", status=["cancelled"])
+    assert (len(first["changed"]), first["has_more"]) == (2, True)
+    bulk(owner, "cancel", ids=first["changed"])
+    second = bulk(owner, "retry", status=["cancelled"], after=first["next_cursor"])
+    parents = [owner.get(f"/v1/jobs/{job_id}").json()["parent"]["id"] for job_id in second["changed"]]
+    assert (parents, second["has_more"]) == (ids[2:], False)
 
 
 def test_a_bulk_change_that_takes_long_says_where_it_stopped(
@@ -157,4 +192,7 @@ def test_an_analyst_changes_only_its_own_of_a_selection(api: Api, owner: httpx.C
         assert statuses(owner, [theirs]) == ["queued"]
         left = bulk(analyst, "cancel", created_by="me")
         assert (len(left["changed"]), left["refused"]) == (1, [])
+        (other,) = submit(analyst, 1)
+        own = bulk(analyst, "cancel", status=["queued"])
+        assert (own["changed"], own["refused"]) == ([other], [])
     assert statuses(owner, [theirs]) == ["queued"]

@@ -295,6 +295,29 @@ def test_many_jobs_are_cancelled_at_once(page: Page, service: Service) -> None:
         assert {client.job(one).status for one in ids} == {"cancelled"}
 
 
+def test_the_jobs_of_all_pages_are_cancelled_at_once(page: Page, service: Service) -> None:
+    with long_jobs(service, *[f"page after page {number}" for number in range(52)]) as (client, ids):
+        page.goto("/jobs?q=after+page")
+        chosen = page.get_by_role("region", name="Selected jobs")
+        page.get_by_role("checkbox", name="Select all jobs of this page").check()
+        expect(chosen).to_contain_text("50 selected")
+        chosen.get_by_role("button", name="Select all pages").click()
+        expect(chosen).to_contain_text("All pages selected")
+        # Who leaves one out means those at hand again.
+        page.locator("tbody").get_by_role("checkbox").first.uncheck()
+        expect(chosen).to_contain_text("49 selected")
+        expect(chosen.get_by_role("button", name="Select all pages")).to_have_count(0)
+        page.get_by_role("checkbox", name="Select all jobs of this page").check()
+        chosen.get_by_role("button", name="Select all pages").click()
+        chosen.get_by_role("button", name="Cancel").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("every job with “after page” in their name, on all pages")
+        dialog.get_by_role("button", name="Cancel all of them").click()
+        expect(chosen).to_have_count(0)
+        expect(page.locator("tbody .chip").filter(has_text="cancelled")).to_have_count(50)
+        assert {client.job(one).status for one in ids} == {"cancelled"}
+
+
 def test_logs_grow_as_they_are_printed(page: Page, service: Service, faults: list[str]) -> None:
     with long_jobs(service, "that prints") as (_, [job_id]):
         page.goto(f"/jobs/{job_id}?tab=logs")

@@ -100,6 +100,12 @@ def wait() -> None:
     time.sleep(600)
 
 
+def lose_a_checkpoint() -> None:
+    say("phase", phase="training")
+    say("checkpoint", step=1, file="checkpoint-1.safetensors", size=1, sha256="0" * 64)
+    time.sleep(600)
+
+
 BEHAVIOURS = {
     "train": train,
     "environment": environment,
@@ -112,6 +118,7 @@ BEHAVIOURS = {
     "stop_politely": stop_politely,
     "fail": fail,
     "wait": wait,
+    "lose_a_checkpoint": lose_a_checkpoint,
     "garbage": lambda: (channel.write("{not json\n"), time.sleep(600)),
     "unknown_message": lambda: (say("surprise", rows=["secret"]), time.sleep(600)),
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),

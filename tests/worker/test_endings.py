@@ -30,6 +30,7 @@ def test_a_job_that_is_over_has_its_reason(why: Stopping, status: JobStatus, rea
         (Stopping.DRAINED, None),
         (Stopping.WORKER_STOPS, None),
         (Stopping.LOST, Blamed.WORKER),
+        (Stopping.HINDERED, Blamed.WORKER),
     ],
 )
 def test_a_job_that_goes_on_is_blamed_for_nothing(why: Stopping, blames: Blamed | None) -> None:

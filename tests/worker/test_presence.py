@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def test_workers_of_this_host_whose_process_is_gone_are_found_soon(engine: Engin
         workers.register(session, info("wkr_dead_but_heard_of", dead.pid))
     presence_of(engine, info("wkr_me", mine), tmp_path).start()
     assert living(engine) == {"wkr_me", "wkr_busy", "wkr_elsewhere", "wkr_dead_but_heard_of"}
+
+
+def test_a_worker_does_not_take_itself_for_gone_after_an_outage(engine: Engine, tmp_path: Path) -> None:
+    mine, other = info("wkr_me", os.getpid()), info("wkr_other", os.getppid())
+    (tmp_path / mine.id / "job_1-1").mkdir(parents=True)
+    with transaction(engine) as session:
+        for worker in (mine, other):
+            workers.register(session, worker)
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        session.execute(update(WorkerRow).values(heartbeat_at=long_ago))
+    presence_of(engine, mine, tmp_path).look_after_others()
+    assert living(engine) == {"wkr_me", "wkr_other"}
+    # Should it be marked all the same, by a neighbour that is mistaken: its folder stays while it lives.
+    with transaction(engine) as session:
+        workers.stop(session, mine.id)
+    presence_of(engine, replace(other, pid=1), tmp_path).look_after_others()
+    assert (tmp_path / mine.id / "job_1-1").is_dir()
 
 
 def test_what_dead_workers_had_fetched_is_removed(engine: Engine, tmp_path: Path) -> None:

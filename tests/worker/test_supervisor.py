@@ -187,6 +187,17 @@ def test_a_runner_that_dies_gives_the_job_back_once_and_fails_it_the_second_time
     ]
 
 
+def test_what_the_worker_cannot_do_for_a_job_is_tried_again(engine: Engine, prepare: Prepare) -> None:
+    assert prepare("lose_a_checkpoint").run() == JobStatus.QUEUED
+    job = the_job(engine)
+    assert (job.status, job.runner_deaths, job.worker_losses) == ("queued", 0, 1)
+    with reading(engine) as session:
+        last = session.scalars(select(EventRow).order_by(EventRow.id.desc())).first()
+    assert last is not None
+    assert (last.type, last.level) == ("interrupted", "warning")
+    assert "could not keep the job's books" in last.message
+
+
 def test_a_traceback_is_in_the_log(engine: Engine, prepare: Prepare) -> None:
     prepare("fail").run()
     assert lines(engine) == ["Traceback", "  line"]

@@ -31,6 +31,8 @@ def stop_ending(why: Stopping, message: str) -> Ending:
             return Release(message="the worker was lost", blames=Blamed.WORKER)
         case Stopping.MAX_RUNTIME:
             return MAX_RUNTIME
+        case Stopping.HINDERED:
+            return Release(message=message, blames=Blamed.WORKER)
         case Stopping.BROKEN:
             return failed(ReasonCode.INTERNAL, message)
         case _:

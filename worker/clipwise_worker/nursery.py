@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 FAILED_STARTS = 3
 """So many runners that end while they get ready, and no more are made: something is wrong with all."""
+PAUSE_SECONDS = 30.0
+"""Between two tries where the system cannot start a process."""
 
 
 @final
@@ -90,8 +92,10 @@ class Nursery:
             try:
                 runner = RunnerProcess(self._command, self._environment, self._cwd)
             except OSError as error:
+                # Nothing is wrong with the runner: there are no more processes to be had just now, say.
                 log.warning("no runner can be started ahead: %s", error.strerror)
-                self._failures += 1
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, timeout=PAUSE_SECONDS)
                 continue
             with self._changed:
                 if self._stopping:

@@ -128,11 +128,10 @@ class Presence:
         """Put back the jobs of this host's workers that are gone, and remove what their attempts fetched."""
         silent_seconds = GONE_HEARTBEATS * self._heartbeat_seconds
         with transaction(self._engine) as session:
-            # The number can be this process's own: a container that was started again.
             gone = [
                 other.id
                 for other in workers.silent(session, self._worker.host, silent_seconds)
-                if other.pid == self._worker.pid or not _lives(other.pid)
+                if self._is_gone(other)
             ]
             for other in gone:
                 workers.stop(session, other)
@@ -154,9 +153,16 @@ class Presence:
     def _may_live(self, other: WorkerRow | None) -> bool:
         if other is None:  # of another database, which knows better
             return True
-        if other.stopped_at is not None:
+        if other.host == self._worker.host:
+            return not self._is_gone(other)
+        return other.stopped_at is None
+
+    def _is_gone(self, other: WorkerRow) -> bool:
+        """Tell whether the process of a worker of this host is gone; silence alone may be an outage's."""
+        if other.id == self._worker.id:
             return False
-        return other.host != self._worker.host or (other.pid != self._worker.pid and _lives(other.pid))
+        # The number can be this process's own: a container that was started again.
+        return other.pid == self._worker.pid or not _lives(other.pid)
 
 
 def _lives(pid: int) -> bool:

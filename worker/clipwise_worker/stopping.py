@@ -11,6 +11,7 @@ class Stopping(Enum):
     WORKER_STOPS = auto()
     MAX_RUNTIME = auto()
     CANCELLED = auto()
+    HINDERED = auto()
     BROKEN = auto()
     LOST = auto()
 

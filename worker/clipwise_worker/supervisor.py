@@ -256,7 +256,7 @@ class Supervisor:
             if now >= deadline and self._last_message is None:
                 self.stop(Stopping.MAX_RUNTIME)
             overstays = now >= self._last_message_at + self._patience.after_its_last_word
-            if self._stopping in {Stopping.LOST, Stopping.BROKEN} or overstays:
+            if self._stopping in {Stopping.LOST, Stopping.HINDERED, Stopping.BROKEN} or overstays:
                 process.signal_group(signal.SIGKILL)
             why = self._stopping
             if told is not why:
@@ -340,7 +340,7 @@ class Supervisor:
                 self.stop(Stopping.LOST)
                 return
             log.exception("what the runner asked for could not be done")
-            self.stop(Stopping.BROKEN, f"the worker could not keep the job's books ({type(error).__name__})")
+            self.stop(Stopping.HINDERED, f"the worker could not keep the job's books ({type(error).__name__})")
 
     def _charge(self, charged_steps: int) -> None:
         self._write_charge(charged_steps)
@@ -374,7 +374,7 @@ class Supervisor:
 
     def _ending(self, returncode: int, *, killed_for_memory: bool) -> tuple[Ending, dict[str, Path]]:
         said = self._last_message
-        if isinstance(said, Succeeded) and self._stopping is not Stopping.BROKEN:
+        if isinstance(said, Succeeded) and self._stopping not in {Stopping.HINDERED, Stopping.BROKEN}:
             files = outputs.checked(self._folder / "output", said.artifacts)
             metrics = {name: value for name, value in said.metrics.items() if math.isfinite(value)}
             result: dict[str, Any] = {"metrics": metrics, "released": said.released}

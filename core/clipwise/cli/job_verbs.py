@@ -168,6 +168,7 @@ def _do_to_all(verb: Verb, chosen: _Chosen, *, yes: bool) -> "BulkResult":
     from clipwise.jobs.states import VERBS
 
     conditions = chosen.conditions()
+    # What the service would leave out anyway, so that the question says which jobs are meant.
     conditions.setdefault("status", sorted(str(status) for status in VERBS[verb]))
     if not yes:
         _confirm(verb, conditions)

@@ -12,6 +12,8 @@ from clipwise.errors import InvalidInput, Problem
 
 Position = tuple[str, str]
 """The sort value and the id of the last row of a page."""
+UNTIL = "~"
+"""What stands between a cursor and the end of its list; none has it in itself."""
 
 
 def encode(order: str, value: datetime | str, row_id: str) -> str:
@@ -54,6 +56,27 @@ def decode_time(order: str, cursor: str) -> tuple[datetime, str]:
     except (ValueError, OverflowError):  # at the ends of the calendar a time can have no UTC
         pass
     raise _invalid("it is not a cursor; pass 'next_cursor' of the page before, as it came")
+
+
+def encode_until(until: datetime, cursor: str) -> str:
+    """Return a cursor of a list in the order of creation that ends at a time."""
+    return f"{cursor}{UNTIL}{until.isoformat()}"
+
+
+def decode_until(cursor: str) -> tuple[datetime, str]:
+    """Read what `encode_until` wrote: the time, and the cursor of the list.
+
+    Raises:
+        InvalidInput: if it is not one of ours.
+    """
+    inner, found, value = cursor.partition(UNTIL)
+    try:
+        until = datetime.fromisoformat(value)
+        if found and until.tzinfo is not None:
+            return until.astimezone(UTC), inner
+    except (ValueError, OverflowError):
+        pass
+    raise _invalid("it is not a cursor; pass 'next_cursor' of the answer before, as it came")
 
 
 def seek(

@@ -178,10 +178,17 @@ def page(
     return records, cursors.encode(sort, last.search_name if by_name else last.created_at, last.id)
 
 
-def oldest(session: Session, wanted: JobFilter, *, limit: int, after: str | None) -> tuple[list[Place], bool]:
-    """Return where the first jobs behind a cursor are, the oldest first, and whether there are more."""
+def oldest(
+    session: Session, wanted: JobFilter, *, limit: int, after: str | None, until: datetime | None = None
+) -> tuple[list[Place], bool]:
+    """Return where the first jobs behind a cursor are, the oldest first, and whether there are more.
+
+    What was submitted after `until` is left out.
+    """
     table = JobRow.__table__.c
     query = _matching(session, select(table.id, table.created_at), wanted)
+    if until is not None:
+        query = query.where(table.created_at <= until)
     position = cursors.decode_time("created_at", after) if after is not None else None
     ordered = cursors.seek(query, table.created_at, table.id, descending=False, after=position)
     with planned_by_values(session):

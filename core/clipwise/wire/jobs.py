@@ -237,7 +237,9 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 class JobSelection(WireObject):
     """Which jobs a bulk change means: at least one condition, and every one that is given must hold.
 
-    `created_by` is the id of a key, or `me`.
+    Without `ids` those are left out to which the verb cannot be done: by their status, and, unless
+    `created_by` is given, what an analyst's key has not submitted itself. `created_by` is the id of a key,
+    or `me`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

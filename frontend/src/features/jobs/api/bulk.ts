@@ -3,12 +3,16 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useRef } from "react";
 import { api, idempotencyKey, take } from "@/lib/api";
 import type { BulkResult, BulkVerb, JobFilter } from "@/lib/wire";
+import { GROUPS } from "./jobs";
 
 export interface Bulk {
   verb: BulkVerb;
-  /** Which jobs: by id, or all that a list shows on all its pages. */
+  /** Which jobs: by id, or the conditions of a list; without any, every job that there is. */
   filter: JobFilter;
 }
+
+/** The service wants a condition; every job has a status. */
+const EVERY_JOB: JobFilter = { status: Object.values(GROUPS).flat() };
 
 export type BulkDone = Pick<BulkResult, "changed" | "refused">;
 
@@ -26,7 +30,7 @@ export function useBulk() {
         const part: BulkResult = await take(
           api.POST("/v1/jobs/bulk", {
             params: { header: { "Idempotency-Key": sent.current.key } },
-            body: { verb, filter, after },
+            body: { verb, filter: Object.keys(filter).length > 0 ? filter : EVERY_JOB, after },
           }),
         );
         done.changed.push(...part.changed);

@@ -27,8 +27,8 @@ export interface Filter {
   after: string;
 }
 
-/** What the service is asked for: the list, or a change of all that is in it. */
-export function asked({ group, search, tag }: Omit<Filter, "after">): Pick<JobFilter, "status" | "q" | "tag"> {
+/** The conditions of a list, on all its pages; none for the list of all jobs. */
+export function conditions({ group, search, tag }: Omit<Filter, "after">): Pick<JobFilter, "status" | "q" | "tag"> {
   const statuses: readonly JobStatus[] = GROUPS[group];
   return {
     ...(statuses.length > 0 && { status: [...statuses] }),
@@ -47,7 +47,7 @@ export function jobsQuery({ group, search, tag, after }: Filter) {
           params: {
             query: {
               limit: 50,
-              ...asked({ group, search, tag }),
+              ...conditions({ group, search, tag }),
               ...(after !== "" && { after }),
             },
           },

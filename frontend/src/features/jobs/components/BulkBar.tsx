@@ -34,14 +34,14 @@ const VERBS: readonly { verb: BulkVerb; icon: IconName; danger?: true; about: st
 export function BulkBar({
   jobs,
   choice,
-  everything,
+  whole,
   more,
 }: {
   /** The chosen ones at hand. */
   jobs: readonly Job[];
   choice: Choice;
-  /** What finds all jobs of the list. */
-  everything: JobFilter;
+  /** The conditions of the whole list. */
+  whole: JobFilter;
   /** Whether all at hand are chosen, and other pages have more. */
   more: boolean;
 }) {
@@ -58,7 +58,7 @@ export function BulkBar({
   const send = (verb: BulkVerb) => {
     const names = new Map(jobs.map((job) => [job.id, nameOf(job)]));
     bulk.mutate(
-      { verb, filter: all ? everything : { ids: jobs.map((job) => job.id) } },
+      { verb, filter: all ? whole : { ids: jobs.map((job) => job.id) } },
       {
         onSuccess: (done) => {
           setSaid(`${title(verb)}: done for ${plural(done.changed.length, "job")}`);
@@ -111,7 +111,7 @@ export function BulkBar({
         onClose={close}
       >
         {asking && <p>{asking.about}</p>}
-        {all && <p>{described(everything)}</p>}
+        {all && <p>{described(whole)}</p>}
         {asking && all && <p className="muted">What cannot be {PAST[asking.verb]} as it is now is left alone.</p>}
         {asking && !all && able(asking.verb) < jobs.length && (
           <p className="muted">The others cannot be {PAST[asking.verb]} as they are now and are left alone.</p>
@@ -125,7 +125,7 @@ export function BulkBar({
 /** Say which jobs a list has, on all its pages. */
 function described({ status, q, tag }: JobFilter): string {
   const parts = [
-    status?.length ? `that are ${status.join(", ")}` : "",
+    status?.length ? `that is ${status.join(" or ")}` : "",
     q ? `with “${q}” in their name` : "",
     tag?.length ? `with the tag ${tag.join(", ")}` : "",
   ].filter((part) => part !== "");

@@ -9,7 +9,7 @@ import { Empty, Failed, Loading } from "@/components/ui/State";
 import { useParam } from "@/lib/address";
 import { title } from "@/lib/format";
 import { useSettled, useShortcuts } from "@/lib/hooks";
-import { asked, GROUPS, isGroup, jobsQuery, type Group } from "../api/jobs";
+import { conditions, GROUPS, isGroup, jobsQuery, type Group } from "../api/jobs";
 import { BulkBar } from "./BulkBar";
 import { useChoice } from "./choice";
 import { JobsTable } from "./JobsTable";
@@ -27,10 +27,10 @@ export function JobsPage() {
   const jobs = useQuery(jobsQuery({ group, search: settled, tag, after }));
   const rows = jobs.data?.data ?? [];
   const [selected, setSelected] = useState<number | null>(null);
-  const everything = asked({ group, search: settled, tag });
+  const whole = conditions({ group, search: settled, tag });
   const choice = useChoice(
     rows.map((job) => job.id),
-    JSON.stringify(everything),
+    JSON.stringify(whole),
   );
   const searchBox = useRef<HTMLInputElement>(null);
 
@@ -86,7 +86,7 @@ export function JobsPage() {
       <BulkBar
         jobs={rows.filter((job) => choice.has(job.id))}
         choice={choice}
-        everything={everything}
+        whole={whole}
         more={choice.chosen.length === rows.length && (after !== "" || (jobs.data?.has_more ?? false))}
       />
       {rows.length > 0 && (
