@@ -79,6 +79,7 @@ def upgrade() -> None:
     )
     op.drop_column("attempts", "heartbeat_at")
     op.add_column("attempts", sa.Column("start_step", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("attempts", sa.Column("reports", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("attempts", sa.Column("waited_seconds", sa.Float(), nullable=True))
     op.add_column("attempts", sa.Column("reason", sa.Text(), nullable=True))
     for column in (
@@ -204,6 +205,7 @@ def downgrade() -> None:
         op.drop_column("jobs", name)
     op.drop_column("attempts", "reason")
     op.drop_column("attempts", "waited_seconds")
+    op.drop_column("attempts", "reports")
     op.drop_column("attempts", "start_step")
     op.add_column(
         "attempts",

@@ -78,6 +78,7 @@ class Reporter:
         self._closing = False
         self._given_up = threading.Event()
         self._events = 0
+        self._reports = 0
         self._redactors: defaultdict[str, LineRedactor] = defaultdict(LineRedactor)
         self._phase: str = Phase.STARTING  # the claim has written it
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -146,6 +147,7 @@ class Reporter:
                 return
 
     def _write(self, batch: Batch) -> None:
+        self._reports += 1
         try:
             through_outages(lambda: self._write_once(batch), self._outage_seconds, self._given_up)
         except StaleToken:
@@ -162,6 +164,8 @@ class Reporter:
 
     def _write_once(self, batch: Batch) -> None:
         with transaction(self._engine) as session:
+            if not reports.begin(session, self._attempt, self._reports):
+                return  # the commit went through, and the answer was lost with the connection
             for phase in batch.phases:
                 reports.set_phase(session, self._attempt, phase)
             for message in batch.warnings:

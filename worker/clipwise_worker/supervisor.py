@@ -340,7 +340,9 @@ class Supervisor:
                 self.stop(Stopping.LOST)
                 return
             log.exception("what the runner asked for could not be done")
-            self.stop(Stopping.HINDERED, f"the worker could not keep the job's books ({type(error).__name__})")
+            self.stop(
+                Stopping.HINDERED, f"the worker could not keep the job's books ({type(error).__name__})"
+            )
 
     def _charge(self, charged_steps: int) -> None:
         self._write_charge(charged_steps)

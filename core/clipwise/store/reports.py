@@ -48,6 +48,29 @@ class Line:
     at: datetime
 
 
+def begin(session: Session, attempt: Attempt, report: int) -> bool:
+    """Note that the attempt's report of this number is written; False if it has been: its answer was lost.
+
+    Reports are numbered from 1 on and written in their order.
+
+    Raises:
+        StaleToken: if the attempt has lost its job; nothing was written.
+    """
+    fenced_update(session, attempt, {})
+    noted = session.execute(
+        update(AttemptRow)
+        .where(
+            AttemptRow.job_id == attempt.job_id,
+            AttemptRow.number == attempt.number,
+            AttemptRow.reports < report,
+        )
+        .values(reports=report)
+        .returning(AttemptRow.number)
+        .execution_options(synchronize_session=False)
+    )
+    return noted.scalar_one_or_none() is not None
+
+
 def set_phase(session: Session, attempt: Attempt, phase: str) -> None:
     """Note what the attempt is doing, in the job and as an event.
 

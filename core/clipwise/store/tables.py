@@ -239,7 +239,10 @@ class JobTagRow(Table):
 
 
 class AttemptRow(Table):
-    """One execution of a job by one worker; it began behind `start_step`, where its checkpoint is."""
+    """One execution of a job by one worker; it began behind `start_step`, where its checkpoint is.
+
+    `reports` counts what its worker has written of it, so that nothing is written twice.
+    """
 
     __tablename__ = "attempts"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
@@ -247,6 +250,7 @@ class AttemptRow(Table):
     token: Mapped[int] = mapped_column(BigInteger)
     worker_id: Mapped[str]
     start_step: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    reports: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     waited_seconds: Mapped[float | None] = mapped_column(Float)
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]

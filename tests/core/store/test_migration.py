@@ -251,7 +251,16 @@ def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
 
 
 OF_0002 = {
-    *("draining_at", "devices", "start_step", "waited_seconds", "reason", "gpus", "lease_expires_at"),
+    *(
+        "draining_at",
+        "devices",
+        "start_step",
+        "waited_seconds",
+        "reason",
+        "reports",
+        "gpus",
+        "lease_expires_at",
+    ),
     "search_name",
     *("not_before", "wait_until", "pause_requested_at", "runner_deaths", "worker_losses", "ran_seconds"),
     *("charged_steps", "checkpoint_step", "parent_id", "parent_verb", "request_id", "queued_at"),

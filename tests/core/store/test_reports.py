@@ -42,6 +42,17 @@ def test_points_are_written_once_however_often_they_are_sent(engine: Engine, att
     assert (tenth.value, tenth.released, tenth.attempt) == (0.1, False, 1)
 
 
+def test_a_report_is_begun_once(engine: Engine, attempt: Attempt) -> None:
+    with transaction(engine) as session:
+        assert reports.begin(session, attempt, 1)
+    for number, is_new in ((1, False), (2, True), (1, False), (2, False), (3, True)):
+        with transaction(engine) as session:
+            assert reports.begin(session, attempt, number) is is_new
+    stale = Attempt(job_id=attempt.job_id, number=attempt.number, token=attempt.token - 1)
+    with pytest.raises(StaleToken), transaction(engine) as session:
+        reports.begin(session, stale, 4)
+
+
 def test_progress_is_in_the_job(engine: Engine, attempt: Attempt) -> None:
     with transaction(engine) as session:
         reports.record_progress(
