@@ -233,6 +233,36 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_loss(tmp_path: Path) -> 
     assert taken[best] == measured[best] == min(taken.values())
 
 
+def test_an_evaluation_that_a_stop_broke_off_is_made_up_for(tmp_path: Path) -> None:
+    document = {
+        **RUN,
+        # Most of the time goes into evaluations, so that a stop comes in the middle of one.
+        "model": {"kind": "mlp", "hidden_sizes": [1024, 1024]},
+        "training": {"steps": 1000, "batch_size": 1, "seed": 1},
+        "evaluation": {"fraction": 0.95, "every_steps": 1},
+        "checkpoints": {"every_seconds": 3600},
+    }
+    evaluated: list[int] = []
+    checkpoint: Path | None = None
+    start = 0
+    for attempt in range(1, 4):
+        folder = tmp_path / f"attempt{attempt}"
+        prepare(folder, document, checkpoint=checkpoint and str(checkpoint), attempt=attempt)
+        runner = Runner(folder)
+        told = []
+        for message in runner.messages():
+            told.append(message)
+            if message["type"] == "progress" and message["step"] > start:
+                runner.say(json.dumps({"type": "stop", "keep": True}))
+        assert runner.end()[0] == 0
+        evaluated += [m["step"] for m in told if m["type"] == "metrics" and "eval/loss" in m["values"]]
+        start = told[-1]["step"]
+        checkpoint = runner.kept[start]
+    with safe_open(checkpoint, framework="pt") as file:
+        unevaluated = json.loads(file.metadata()["clipwise"])["unevaluated"]
+    assert evaluated == list(range(1, start + 1 - unevaluated))
+
+
 def test_a_damaged_or_foreign_checkpoint_is_an_error_and_no_guess(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"no checkpoint")
     runner = killed_after(tmp_path / "narrow", RUN, 10)

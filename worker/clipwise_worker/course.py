@@ -26,7 +26,9 @@ class Course:
     Args:
         control: what the supervisor says.
         send: tells it something.
-        write: writes the checkpoint of a step into a file, with the lowest loss so far.
+        write: writes the checkpoint of a step into a file, with the lowest loss so far, and whether the
+            evaluation after this step was broken off.
+        evaluates: whether one is due after a step.
         folder: where those files go.
         policy: how often checkpoints are taken.
         start: steps that the model has behind it.
@@ -39,7 +41,8 @@ class Course:
         self,
         control: Control,
         send: Callable[[Message], None],
-        write: Callable[[Path, int, float | None], Written],
+        write: Callable[[Path, int, float | None, bool], Written],
+        evaluates: Callable[[int], bool],
         *,
         folder: Path,
         policy: Checkpoints,
@@ -51,6 +54,7 @@ class Course:
         self._control = control
         self._send = send
         self._write = write
+        self._evaluates = evaluates
         self._folder = folder
         self._policy = policy
         self._last = last
@@ -62,6 +66,7 @@ class Course:
         self._paid_until = start
         self._best_loss = best_loss
         self._champion: tuple[int, float] | None = None
+        self._evaluated: int | None = None
         self._warned = False
         self.step = start
 
@@ -100,6 +105,7 @@ class Course:
 
     def evaluated(self, step: int, loss: float) -> None:
         """Take note of the loss on held-out rows after `step`: the lowest one is worth a checkpoint."""
+        self._evaluated = step
         if self._policy.keep_best and (self._best_loss is None or loss < self._best_loss):
             self._best_loss = loss
             self._champion = (step, loss)
@@ -141,7 +147,8 @@ class Course:
     def _try(self, loss: float | None) -> bool:
         path = self._folder / f"checkpoint-{self.step}.safetensors"
         try:
-            written = self._write(path, self.step, self._best_loss)
+            broken_off = self._evaluated != self.step and self._evaluates(self.step)
+            written = self._write(path, self.step, self._best_loss, broken_off)
             self._send(
                 CheckpointWritten(
                     step=self.step, file=path.name, size=written.size, sha256=written.sha256, loss=loss

@@ -208,7 +208,7 @@ def _training(
             # Fresh noise comes by itself; masks of dropout are not to be those of the first steps again.
             torch.manual_seed(spec.training.seed + assignment.charged_steps)
 
-    def write(path: Path, step: int, best_loss: float | None) -> checkpoint.Written:
+    def write(path: Path, step: int, best_loss: float | None, unevaluated: bool) -> checkpoint.Written:
         return checkpoint.write(
             path,
             step=step,
@@ -217,12 +217,14 @@ def _training(
             mechanism=mechanism,
             physical_size=size,
             best_loss=best_loss,
+            unevaluated=unevaluated,
         )
 
     course = Course(
         control,
         send,
         write,
+        lambda step: batches.evaluation.due(step, last),
         folder=Path(assignment.output),
         policy=spec.checkpoints,
         start=start,
@@ -240,6 +242,7 @@ def _training(
         expected_batch_size=task.plan.expected_batch_size,
         evaluation=batches.evaluation,
         start=start,
+        unevaluated=found is not None and found.unevaluated,
         discarded=discarded or 0,
         spent=_spent(task),
         before_step=course.before,

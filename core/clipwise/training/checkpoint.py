@@ -51,12 +51,14 @@ class Checkpoint:
         physical_size: rows of a physical batch, as they were cut.
         threads: of torch, when it was written.
         best_loss: the lowest loss on held-out rows so far, if one was measured.
+        unevaluated: whether an evaluation was due after `step`, and broken off.
     """
 
     step: int
     physical_size: int
     threads: int
     best_loss: float | None
+    unevaluated: bool
     _tensors: Mapping[str, Tensor]
     _sampler: Mapping[str, Any] | None
 
@@ -97,6 +99,7 @@ def write(
     mechanism: object,
     physical_size: int,
     best_loss: float | None = None,
+    unevaluated: bool = False,
 ) -> Written:
     """Write a checkpoint: aside, to the disk, hashed, and renamed to `path` when it is complete.
 
@@ -111,6 +114,7 @@ def write(
         "physical_size": physical_size,
         "threads": torch.get_num_threads(),
         "best_loss": best_loss,
+        "unevaluated": unevaluated,
         "sampler": None,
     }
     if isinstance(mechanism, ShuffledMean):
@@ -154,6 +158,7 @@ def read(path: Path) -> Checkpoint:
         physical_size=header["physical_size"],
         threads=header["threads"],
         best_loss=header["best_loss"],
+        unevaluated=header["unevaluated"],
         _tensors=tensors,
         _sampler=header["sampler"],
     )

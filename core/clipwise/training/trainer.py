@@ -58,6 +58,7 @@ class Trainer:
         expected_batch_size: public number of rows of a step, for the speed that is shown.
         evaluation: of held-out rows.
         start: steps that model and optimizer have behind them, where a run goes on.
+        unevaluated: whether an evaluation was due after `start`, and broken off.
         discarded: noisy steps that were run beyond `start` and lost: they are spent all the same.
         spent: epsilon after each noisy step; None without privacy.
         before_step: asked before each step whether it may run; the run ends early when not. May wait.
@@ -73,6 +74,7 @@ class Trainer:
     expected_batch_size: float
     evaluation: Evaluation
     start: int = 0
+    unevaluated: bool = False
     discarded: int = 0
     spent: EpsilonCurve | None = None
     before_step: Callable[[int], bool] = lambda _step: True
@@ -90,7 +92,7 @@ class Trainer:
         stride = math.ceil(self.steps / MOST_FAST_POINTS)
         told, speed = self.start, 0.0
         yield self._progressed(self.start, speed)
-        if self.start >= self.steps:  # interrupted after its last step
+        if self.unevaluated or self.start >= self.steps:  # the end of the last one is needed for the result
             yield from self._evaluated(self.start)
         for step in range(self.start + 1, self.steps + 1):
             if not self.before_step(step):

@@ -44,6 +44,15 @@ def test_a_step_is_the_mean_of_clipped_gradients(rule: float | None) -> None:
         assert torch.allclose(parameter, start - 0.5 * summed / 20, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("unevaluated", [False, True])
+def test_an_evaluation_that_was_broken_off_comes_before_further_steps(unevaluated: bool) -> None:
+    run = trainer(mechanism(), steps=5, start=2, unevaluated=unevaluated)
+    measured = [
+        event.step for event in run.run() if isinstance(event, Measured) and "eval/loss" in event.values
+    ]
+    assert measured == [2, 4, 5] if unevaluated else [4, 5]
+
+
 def test_progress_comes_first_and_last_and_epsilon_is_released() -> None:
     events = list(trainer(mechanism(), steps=5).run())
     progress = [event for event in events if isinstance(event, Progressed)]
