@@ -53,7 +53,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
     BUSY: {
         **JOB,
         "model": {"kind": "mlp", "hidden_sizes": [256, 256]},
-        "training": {"steps": 1000, "batch_size": 128},
+        "training": {"steps": 400, "batch_size": 128},
     },
 }
 METHOD = """\

@@ -23,13 +23,15 @@ def main() -> None:
     options = _options()
     results = Results(load_before=os.getloadavg()[0])
     parts = options.parts or PARTS
-    with stack() as servers:
-        results.versions = servers.versions()
-        for part in PARTS:
-            if part in parts:
-                print(f"measuring {part} ...", file=sys.stderr, flush=True)
-                _measure(part, servers, results, options)
-    print(page.tables(results))
+    try:
+        with stack() as servers:
+            results.versions = servers.versions()
+            for part in PARTS:
+                if part in parts:
+                    print(f"measuring {part} ...", file=sys.stderr, flush=True)
+                    _measure(part, servers, results, options)
+    finally:
+        print(page.tables(results))
     if set(parts) == set(PARTS) and not options.small:
         PAGE.write_text(page.document(results))
 

@@ -11,6 +11,9 @@ from clipwise.store.sessions import transaction
 from clipwise.store.tables import ApiKeyRow
 from tests.benchmarks.load import seeding
 
+CAPACITY = Capacity(worker_id="wrk_load", queues=["cpu"], kinds=["mlp"], lease_seconds=86_400.0)
+"""Nobody renews its leases, so they last for longer than anything is measured."""
+
 
 def owned(engine: Engine, count: int) -> list[Attempt]:
     """Submit so many jobs, and claim them."""
@@ -23,7 +26,7 @@ def owned(engine: Engine, count: int) -> list[Attempt]:
     attempts = []
     for _ in range(count):
         with transaction(engine) as session:
-            claimed = claims.claim(session, Capacity(worker_id="wrk_load", queues=["cpu"], kinds=["mlp"]))
+            claimed = claims.claim(session, CAPACITY)
             assert claimed is not None
             attempts.append(claimed.attempt)
     return attempts

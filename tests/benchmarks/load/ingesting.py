@@ -65,11 +65,10 @@ def measure(stack: Stack, rounds: int, seconds: float, mlflow: Path = MLFLOW) ->
     ):
         with api(stack, engine):
             pass  # its first start makes the key and the data sets
-        attempts = claiming.owned(engine, ATTEMPTS)
         runs = [_run(peer) for _ in range(ATTEMPTS)]
         for number in range(rounds):
             first = 1 + number * 10_000_000
-            ours.append(_ours(engine, attempts, first, seconds))
+            ours.append(_ours(engine, claiming.owned(engine, ATTEMPTS), first, seconds))
             theirs.append(_mlflow(peer, runs, first, seconds))
         _check(database.set(drivername="postgresql+psycopg").render_as_string(hide_password=False), runs)
     version = subprocess.run([str(mlflow), "--version"], capture_output=True, text=True, check=True).stdout
