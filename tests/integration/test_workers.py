@@ -391,6 +391,8 @@ def test_a_runner_that_was_made_ahead_runs_the_job(fleet: Fleet) -> None:
     fleet.until(lambda: len(fleet.runners()) == 1, 10)
     long = fleet.submit(LONG)
     fleet.until_training(long)
+    # While it runs, one gets ready for the job after it.
+    fleet.until(lambda: len(fleet.runners()) == 2, 20)
     assert fleet.stop() < STOP_SECONDS
     stopped = fleet.job(long)
     assert (stopped.status, stopped.runner_deaths, stopped.worker_losses) == ("queued", 0, 0)

@@ -152,7 +152,7 @@ class WorkerService:
         return RunnerProcess(COMMAND, {**self._environment, **variables}, folder, folder)
 
     def _runners_wanted(self) -> int:
-        return self._slots.count_free() if self._settings.warm_runners else 0
+        return self._slots.count_next() if self._settings.warm_runners else 0
 
     def _look(self, stopping: threading.Event) -> None:
         """Make lost messages cost nothing: fill free slots with jobs that are only in the database."""

@@ -59,10 +59,10 @@ class Slots:
             return not (self._stopping or self._draining)
         return False
 
-    def count_free(self) -> int:
-        """Return how many slots have no attempt, and may get one."""
+    def count_next(self) -> int:
+        """Return how many attempts may begin next: one for each free slot, or one when a slot becomes free."""
         with self._lock:
-            return 0 if self._stopping or self._draining else self._count - len(self._running)
+            return 0 if self._stopping or self._draining else max(1, self._count - len(self._running))
 
     def running(self) -> dict[Attempt, Supervisor]:
         """Return the supervisors of the attempts that run now."""
