@@ -28,6 +28,8 @@ MISSING = {
     "chromium": "Chromium (install the chromium package, or: playwright install chromium)",
 }
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST_FIRST = ("faults", "integration", "worker", "api")
+"""Rooms whose files take minutes: begun last, they would leave all processes but one without work."""
 
 
 def _require(found: object, what: str) -> None:
@@ -36,6 +38,16 @@ def _require(found: object, what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI needs {MISSING[what]}")
     pytest.skip(f"missing: {MISSING[what]}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long in front; `--no-loadscope-reorder` lets them stay there."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(ROOT / "tests").parts[0]
+        return LONGEST_FIRST.index(room) if room in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1442,7 +1442,9 @@ export interface components {
          * JobSelection
          * @description Which jobs a bulk change means: at least one condition, and every one that is given must hold.
          *
-         *     `created_by` is the id of a key, or `me`.
+         *     Without `ids` those are left out to which the verb cannot be done: by their status, and, unless
+         *     `created_by` is given, what an analyst's key has not submitted itself. `created_by` is the id of a key,
+         *     or `me`.
          */
         JobSelection: {
             /** Created By */
