@@ -60,7 +60,7 @@ class Slots:
         return False
 
     def count_next(self) -> int:
-        """Return how many attempts may begin next: one for each free slot, or one when a slot becomes free."""
+        """Return how many attempts may begin next: one for each free slot, or one as soon as any is free."""
         with self._lock:
             return 0 if self._stopping or self._draining else max(1, self._count - len(self._running))
 
