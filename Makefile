@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NPM := $(BIN)/python frontend/npm.py --silent
 DASHBOARD := api/clipwise_api/dashboard/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 3 --dist loadfile --no-loadscope-reorder
 
 export CLIPWISE_DATA_DIR ?= $(CURDIR)/.clipwise
 
