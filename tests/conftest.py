@@ -14,9 +14,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 # Tests run side by side: threads that wait for each other at every small operation would be slow. Set
 # before torch is imported anywhere, and inherited by the processes that tests start.
@@ -169,6 +172,18 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'clipwise.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator["Engine"]:
+    """A migrated database without rows: once SQLite, once PostgreSQL."""
+    from clipwise.store import migration
+    from clipwise.store.sessions import connect
+
+    migration.upgrade(database_url)
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

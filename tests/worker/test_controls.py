@@ -1,14 +1,13 @@
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, update
 
 from clipwise.jobs.states import JobStatus
-from clipwise.store import claims, migration, workers
+from clipwise.store import claims, workers
 from clipwise.store.attempts import Attempt
 from clipwise.store.claims import Capacity
-from clipwise.store.sessions import connect, transaction
+from clipwise.store.sessions import transaction
 from clipwise.store.tables import JobRow
 from clipwise.store.workers import WorkerInfo
 from clipwise_worker.controls import Controls
@@ -40,14 +39,6 @@ class Running:
 
     def drain(self, *, draining: bool) -> None:
         self.draining = draining
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    migration.upgrade(database_url)
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

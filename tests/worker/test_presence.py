@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,20 +9,12 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from clipwise.jobs.recovery import DEFAULT_RECOVERY
-from clipwise.store import migration, workers
-from clipwise.store.sessions import connect, reading, transaction
+from clipwise.store import workers
+from clipwise.store.sessions import reading, transaction
 from clipwise.store.tables import WorkerRow
 from clipwise.store.workers import WorkerInfo
 from clipwise_worker.presence import GONE_HEARTBEATS, Presence
 from clipwise_worker.slots import Slots
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    migration.upgrade(database_url)
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 def info(worker_id: str, pid: int, host: str = "here") -> WorkerInfo:

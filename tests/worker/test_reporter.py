@@ -10,22 +10,14 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from clipwise.store import claims, migration
+from clipwise.store import claims
 from clipwise.store.claims import Capacity
-from clipwise.store.sessions import connect, reading, transaction
+from clipwise.store.sessions import reading, transaction
 from clipwise.store.tables import EventRow, LogLineRow, MetricRow
 from clipwise_worker import reporter as module
 from clipwise_worker.messages import Measured
 from clipwise_worker.reporter import Reporter
 from tests.job_rows import job_adder
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    migration.upgrade(database_url)
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from sqlalchemy import Engine, func, select, update
 
 from clipwise.artifacts import ArtifactStore
 from clipwise.jobs.states import JobStatus
-from clipwise.store import claims, migration, orphans
+from clipwise.store import claims, orphans
 from clipwise.store.claims import Capacity
-from clipwise.store.sessions import connect, reading, transaction
+from clipwise.store.sessions import reading, transaction
 from clipwise.store.tables import ArtifactRow, EventRow, JobRow, LogLineRow, MetricRow, OrphanFileRow
 from clipwise_worker.runner_environment import runner_environment
 from clipwise_worker.runner_process import RunnerProcess
@@ -27,14 +27,6 @@ from tests.job_rows import job_adder
 SCRIPT = Path(__file__).parent / "scripted_runner.py"
 Prepare = Callable[..., Supervisor]
 CAPACITY = Capacity(worker_id="wkr_1", queues=["cpu"], kinds=["mlp"])
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    migration.upgrade(database_url)
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

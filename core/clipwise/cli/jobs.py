@@ -28,7 +28,7 @@ def submit(
             job = client.submit(document)
         if wait:
             if not as_json:
-                say(f"Submitted {job.id}; Ctrl-C stops watching, not the job (clipwise watch goes on).")
+                say(f"Submitted {job.id}; Ctrl-C stops watching, not the job; clipwise watch comes back.")
             _watch(client, job.id, as_json=as_json)
             return
     if as_json:

@@ -92,7 +92,7 @@ class Trainer:
         stride = math.ceil(self.steps / MOST_FAST_POINTS)
         told, speed = self.start, 0.0
         yield self._progressed(self.start, speed)
-        if self.unevaluated or self.start >= self.steps:  # the end of the last one is needed for the result
+        if self.unevaluated or self.start >= self.steps:  # after the last step it is the result, told anew
             yield from self._evaluated(self.start)
         for step in range(self.start + 1, self.steps + 1):
             if not self.before_step(step):

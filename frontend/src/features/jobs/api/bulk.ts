@@ -44,7 +44,7 @@ export function useBulk() {
     },
     onSettled: async (done, _error, { verb }) => {
       if (verb === "delete") for (const id of done?.changed ?? []) client.removeQueries({ queryKey: ["job", id] });
-      else void client.invalidateQueries({ queryKey: ["job"] });
+      void client.invalidateQueries({ queryKey: ["job"] });
       await client.invalidateQueries({ queryKey: ["jobs"] });
     },
   });

@@ -36,6 +36,8 @@ export function useChoice(list: readonly string[], question: string): Choice {
   const [everythingOf, setEverythingOf] = useState<string | null>(null);
   const anchor = useRef<string | null>(null);
   const beyond = everythingOf === question;
+  // Whoever asks for something else, and comes back, has to choose everything anew.
+  if (everythingOf !== null && !beyond) setEverythingOf(null);
   const chosen = beyond ? list : list.filter((id) => ids.has(id));
   const choose = (next: Ids) => {
     setEverythingOf(null);
@@ -47,7 +49,7 @@ export function useChoice(list: readonly string[], question: string): Choice {
     toggle: (id, range = false) => {
       const from = range ? anchor.current : null;
       anchor.current = id;
-      choose(toggled(new Set(chosen), list, id, from));
+      choose(toggled(beyond ? new Set(list) : ids, list, id, from));
     },
     toggleAll: () => choose(new Set(chosen.length === list.length ? [] : list)),
     beyond,
